@@ -1,0 +1,80 @@
+# The commands of this project. `make` alone lists them.
+# Each one makes .venv when it is missing or out of date; a second run skips that.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMP := $(VENV)/.installed
+PAGE := _build/html/index.html
+
+# What the charts in the chapters are made of, besides the chapters themselves.
+SOURCES := $(wildcard sas_lib/*.py) $(wildcard book/_ext/*.py) _config.yml _toc.yml \
+	$(shell find book/results -type f 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help install book test bench heavy lint format address clean
+.DELETE_ON_ERROR:
+
+help: ## list these commands
+	@echo "make COMMAND, where COMMAND is one of"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
+		awk -F '|' '{ printf "%-11s%s\n", $$1, $$2 }'
+	@echo
+	@echo "Settings: PYTHON=python3.12 (which Python makes .venv), SAS_DATA=FOLDER (real data)."
+
+install: $(STAMP) ## make .venv with everything in it
+
+$(STAMP): pyproject.toml constraints.txt requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name another with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@# Some systems ship Python without ensurepip: there the system's pip fills the .venv.
+	@$(PY) -m pip --version >/dev/null 2>&1 || \
+		$(PYTHON) -m venv --clear $(VENV) 2>/dev/null || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(PY) install pip; }
+	@echo "Installing into $(VENV); the first time this takes some minutes and 2.5 GB."
+	$(PY) -m pip install --quiet -r requirements.txt
+	@touch $@
+
+book: $(STAMP) _build/.fresh ## build the book; prints the page to open
+	@$(BIN)/jupyter-book build . -W -n --keep-going || { \
+		rm -rf _build/.doctrees; \
+		echo "The book was not built: see the warnings and errors above." >&2; exit 1; }
+	@echo
+	@echo "The book is ready. Open this page in a browser:"
+	@echo "  $(CURDIR)/$(PAGE)"
+
+# A chapter's stored outputs know nothing of the library and the results behind them,
+# and pages that left the contents stay behind: a change there starts the book afresh.
+_build/.fresh: $(SOURCES) $(STAMP)
+	@rm -rf _build/.jupyter_cache _build/.doctrees _build/html
+	@mkdir -p _build && touch $@
+
+test: $(STAMP) ## run the tests
+	$(PY) -m pytest
+
+bench: $(STAMP) ## run the benchmarks
+	@if ls tests/benchmarks/*.py >/dev/null 2>&1; then \
+		for script in tests/benchmarks/bench_*.py; do $(PY) $$script || exit 1; done; \
+	else echo "There are no benchmarks yet."; fi
+
+heavy: $(STAMP) ## run the long experiments again (hours on a CPU)
+	cd book/heavy && ../../$(BIN)/papermill toy_runs.ipynb toy_runs.out.ipynb -p profile full
+
+lint: $(STAMP) ## check style and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(STAMP) ## put the code into the project's style
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+address: $(STAMP) ## in a fork: make address URL=https://github.com/you/your-fork
+	$(PY) book/_ext/address.py $(URL)
+
+clean: ## remove the built book, caches and .venv
+	rm -rf _build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,388 @@
+"""From text to masked batches.
+
+Text is read line by line, split into sentences, cut into WordPieces by a tokenizer that
+is trained on the corpus itself, and served as batches of single sentences of like length
+with 15% of their pieces masked. Gold heads, where a sentence has them, are carried from
+words to pieces.
+
+Masking follows Devlin et al. (2019, arXiv:1810.04805): of the chosen pieces 80% become
+[MASK], 10% a random piece, 10% stay as they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import lzma
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from sas_lib.treebank import ROOT, Sentence
+
+NO_HEAD = -1
+IGNORED = -100
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+class CorpusError(ValueError):
+    """A text that cannot be used for training; the message says what to do."""
+
+
+# --- text -----------------------------------------------------------------------------
+
+_LISTED = (
+    "mr mrs ms dr prof st vs etc fig no vol e.g i.e cf al inc ltd co jr sr u.s jan feb mar"
+    " apr jun jul aug sep sept oct nov dec gen col capt lt rev hon"
+)
+_ABBREVIATIONS = frozenset(_LISTED.split())
+_BOUNDARY = re.compile(r"([.!?]+[\"'”’)\]]*)\s+(?=[\"'“‘(\[]?[A-Z0-9])")
+
+
+def split_sentences(paragraph: str) -> Iterator[str]:
+    """Yield the sentences of a paragraph of plain English.
+
+    A sentence ends at . ! or ? before a capital or a digit, unless the full stop belongs
+    to a common abbreviation or to an initial.
+    """
+    start = 0
+    for match in _BOUNDARY.finditer(paragraph):
+        last_word = paragraph[start : match.start()].rsplit(None, 1)[-1:]
+        word = last_word[0].lstrip("(\"'“‘[").lower() if last_word else ""
+        initial = len(word) == 1 and word.isalpha()
+        if match.group(1).startswith(".") and (word in _ABBREVIATIONS or initial):
+            continue
+        yield paragraph[start : match.end(1)].strip()
+        start = match.end()
+    if paragraph[start:].strip():
+        yield paragraph[start:].strip()
+
+
+def read_text(path: str | os.PathLike[str], min_words: int = 3) -> Iterator[str]:
+    """Yield the sentences of a text file (plain or .xz), one paragraph a line.
+
+    Sentences of fewer than ``min_words`` words are left out: headings, mostly.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorpusError: the file is cut short, is not UTF-8 text, or holds no sentence.
+    """
+    path = Path(path)
+    found = False
+    opener: Any = lzma.open if path.suffix == ".xz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                for sentence in split_sentences(line.strip()):
+                    if sentence.count(" ") >= min_words - 1:
+                        found = True
+                        yield sentence
+    except (EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: {error}; is the file complete? Fetch it again.") from error
+    if not found:
+        raise CorpusError(f"{path}: no sentence of {min_words} words or more in this file")
+
+
+# --- tokenizer ------------------------------------------------------------------------
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedTokenizerFast:
+    """Train an uncased WordPiece tokenizer, as BERT's, on ``texts``.
+
+    The vocabulary never exceeds ``vocab_size``; a small corpus may fill less of it. The
+    same texts give the same vocabulary. Only the 1,000 commonest characters (fewer in a
+    small vocabulary) are known: all of them would fill a third of 8,192 pieces.
+    """
+    texts = list(texts)
+    words = sorted({word for text in texts for word in text.split()})
+    alphabet = _alphabet(words, min(1000, vocab_size // 3))
+    # The trainer numbers the one-character pieces in the random order of a hash map, and
+    # the numbers break its later ties. So a first pass over the distinct words finds these
+    # pieces, and the second pass is given them in a fixed order.
+    single = _train_wordpiece(words, 1, alphabet, [])
+    ids = _train_wordpiece(texts, vocab_size, alphabet, [*SPECIAL_TOKENS, *sorted(single)])
+    tokenizer = _wordpiece(models.WordPiece(ids, unk_token="[UNK]"))
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[(t, tokenizer.token_to_id(t)) for t in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=512,
+    )
+
+
+def _alphabet(words: Iterable[str], size: int) -> list[str]:
+    """The characters in the most words, normalised; ties go to the lower code point."""
+    normalizer = _wordpiece(models.WordPiece()).normalizer
+    counts: Counter[str] = Counter()
+    for character, count in Counter(itertools.chain.from_iterable(words)).items():
+        for normal in normalizer.normalize_str(character).strip():
+            counts[normal] += count
+    return sorted(counts, key=lambda c: (-counts[c], c))[:size]
+
+
+def _train_wordpiece(
+    texts: Iterable[str], size: int, alphabet: list[str], first: list[str]
+) -> dict[str, int]:
+    """The vocabulary that the tokenizers library learns, with ``first`` at its start."""
+    tokenizer = _wordpiece(models.WordPiece(unk_token="[UNK]"))
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        special_tokens=first,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.get_vocab()
+
+
+def _wordpiece(model: models.WordPiece) -> Tokenizer:
+    """BERT's uncased pipeline around a vocabulary."""
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def heads_to_pieces(heads: Sequence[int], word_of_piece: Sequence[int | None]) -> list[int]:
+    """Carry gold heads from words to pieces; the first piece of a word stands for it.
+
+    heads: [words], 0-based, ``ROOT`` for the root.
+    word_of_piece: [pieces], the word each piece belongs to, None for special tokens.
+    Returns [pieces]: at the first piece of a word the position of the first piece of its
+    head; ``NO_HEAD`` at later pieces, special tokens, the root, and where the head has no
+    piece.
+    """
+    first: dict[int, int] = {}
+    for piece, word in enumerate(word_of_piece):
+        if word is not None:
+            first.setdefault(word, piece)
+    carried = [NO_HEAD] * len(word_of_piece)
+    for word, piece in first.items():
+        if heads[word] != ROOT:
+            carried[piece] = first.get(heads[word], NO_HEAD)
+    return carried
+
+
+# --- encoded corpus -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """Sentences as pieces, end to end in flat arrays.
+
+    pieces: int32 [total pieces], [CLS] and [SEP] included. starts: int64 [sentences + 1].
+    heads: int16 [total pieces], position of the head within the sentence or ``NO_HEAD``;
+    None when no sentence has a parse.
+    """
+
+    pieces: np.ndarray
+    starts: np.ndarray
+    heads: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Pieces per sentence, int64 [sentences]."""
+        return np.diff(self.starts)
+
+    def batch(self, sentences: Sequence[int] | np.ndarray, pad_id: int) -> dict[str, Tensor]:
+        """``input_ids``, ``attention_mask`` and ``heads``, each int64 [batch, longest]."""
+        longest = int(self.lengths[sentences].max())
+        ids = np.full((len(sentences), longest), pad_id, dtype=np.int64)
+        heads = np.full_like(ids, NO_HEAD)
+        mask = np.zeros_like(ids)
+        for row, sentence in enumerate(sentences):
+            a, b = self.starts[sentence], self.starts[sentence + 1]
+            ids[row, : b - a] = self.pieces[a:b]
+            mask[row, : b - a] = 1
+            if self.heads is not None:
+                heads[row, : b - a] = self.heads[a:b]
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask),
+            "heads": torch.from_numpy(heads),
+        }
+
+
+def encode(
+    sentences: Iterable[Sentence | str],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int = 128,
+    chunk: int = 4096,
+) -> EncodedCorpus:
+    """Encode sentences, parsed or plain; those of more than ``max_length`` pieces are cut.
+
+    A plain string has no heads; an arc whose head was cut off is dropped with it.
+    """
+    pieces: list[np.ndarray] = []
+    heads: list[np.ndarray] = []
+    lengths: list[int] = []
+    any_heads = False
+    for group in _chunks(sentences, chunk):
+        parsed = isinstance(group[0], Sentence)
+        texts = [list(s.words) if isinstance(s, Sentence) else s for s in group]
+        batch = tokenizer(
+            texts, is_split_into_words=parsed, truncation=True, max_length=max_length
+        )
+        for i, sentence in enumerate(group):
+            ids = np.asarray(batch["input_ids"][i], dtype=np.int32)
+            carried = np.full(len(ids), NO_HEAD, dtype=np.int16)
+            if isinstance(sentence, Sentence):
+                carried[:] = heads_to_pieces(sentence.heads, batch.word_ids(i))
+                any_heads = True
+            pieces.append(ids)
+            heads.append(carried)
+            lengths.append(len(ids))
+    if not lengths:
+        raise CorpusError("no sentence to encode")
+    return EncodedCorpus(
+        pieces=np.concatenate(pieces),
+        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        heads=np.concatenate(heads) if any_heads else None,
+    )
+
+
+def _chunks(items: Iterable[Sentence | str], size: int) -> Iterator[list[Sentence | str]]:
+    """Groups of at most ``size`` items, all parsed or all plain."""
+    group: list[Sentence | str] = []
+    for item in items:
+        if group and (len(group) == size or isinstance(item, str) != isinstance(group[0], str)):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
+
+
+# --- batches --------------------------------------------------------------------------
+
+
+def length_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """The batches of one epoch: int64 [batches, batch_size] of sentence numbers.
+
+    Sentences are shuffled, sorted by length within pools of 50 batches so that little is
+    padded, and the batches shuffled again. A remainder, drawn at random, is left out. The
+    order depends on ``seed`` and ``epoch`` alone.
+
+    Raises:
+        CorpusError: there are fewer sentences than one batch holds.
+    """
+    if len(lengths) < batch_size:
+        raise CorpusError(
+            f"{len(lengths)} sentences are fewer than one batch of {batch_size}; "
+            "use a longer corpus or a smaller batch"
+        )
+    rng = np.random.default_rng([seed, epoch])
+    n_batches = len(lengths) // batch_size
+    # The remainder goes before the sorting: after it, it would always be the longest.
+    order = rng.permutation(len(lengths))[: n_batches * batch_size]
+    pool = 50 * batch_size
+    for start in range(0, len(order), pool):
+        part = order[start : start + pool]
+        order[start : start + pool] = part[np.argsort(lengths[part], kind="stable")]
+    return order.reshape(n_batches, batch_size)[rng.permutation(n_batches)]
+
+
+def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that depends on seed and step alone, so that a resumed run repeats."""
+    mixed = np.random.SeedSequence([seed, step]).generate_state(1, dtype=np.uint64)[0]
+    return torch.Generator(device=device).manual_seed(int(mixed) % 2**63)
+
+
+def mask_pieces(
+    input_ids: Tensor,
+    special_ids: Sequence[int],
+    mask_id: int,
+    vocab_size: int,
+    generator: torch.Generator,
+    rate: float = 0.15,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose pieces to predict and hide them (80% [MASK], 10% random, 10% unchanged).
+
+    A fixed share of the batch's ordinary pieces is chosen, rather than each piece by a
+    coin, so that every step predicts the same number at the same batch shape.
+
+    input_ids: int64 [batch, length].
+    Returns the masked ids [batch, length], the chosen positions in the flattened batch,
+    int64 [chosen], in ascending order, and the pieces that stood there, int64 [chosen].
+    """
+    flat = input_ids.reshape(-1)
+    device = flat.device
+    ordinary = ~torch.isin(flat, torch.tensor(list(special_ids), device=device))
+    chosen_count = max(1, round(rate * int(ordinary.sum())))
+    scores = torch.rand(flat.shape, generator=generator, device=device)
+    scores.masked_fill_(~ordinary, -1.0)
+    positions = scores.topk(chosen_count).indices.sort().values
+    labels = flat[positions]
+    lot = torch.rand(labels.shape, generator=generator, device=device)
+    random_ids = torch.randint(
+        len(special_ids), vocab_size, labels.shape, generator=generator, device=device
+    )
+    hidden = torch.where(lot < 0.8, mask_id, torch.where(lot < 0.9, random_ids, labels))
+    masked = flat.clone()
+    masked[positions] = hidden
+    return masked.view_as(input_ids), positions, labels
+
+
+# --- floors ---------------------------------------------------------------------------
+
+
+def unigram_entropy(corpus: EncodedCorpus, special_ids: Sequence[int]) -> float:
+    """Entropy of the piece frequencies in nats: the loss of a model that ignores context."""
+    counts = np.bincount(corpus.pieces[~np.isin(corpus.pieces, special_ids)])
+    p = counts[counts > 0] / counts.sum()
+    return float(-(p * np.log(p)).sum())
+
+
+def bigram_cross_entropy(
+    train: EncodedCorpus, valid: EncodedCorpus, special_ids: Sequence[int]
+) -> float:
+    """Cross-entropy in nats per piece of an interpolated bigram model, trained and tested.
+
+    The loss of a model that sees just the left neighbour: p(w | v) interpolates the bigram
+    frequency with the (add-one) unigram by Witten-Bell weights (Witten & Bell 1991), which
+    trust a context the more often it was seen and the fewer its continuations.
+    """
+    size = int(max(train.pieces.max(), valid.pieces.max())) + 1
+    left, right = train.pieces[:-1].astype(np.int64), train.pieces[1:].astype(np.int64)
+    inside = ~np.isin(right, special_ids)
+    keys, counts = np.unique(left[inside] * size + right[inside], return_counts=True)
+    unigram = np.bincount(right[inside], minlength=size) + 1.0
+    unigram /= unigram.sum()
+    seen = np.bincount(keys // size, weights=counts, minlength=size)
+    types = np.bincount(keys // size, minlength=size)
+
+    left, right = valid.pieces[:-1].astype(np.int64), valid.pieces[1:].astype(np.int64)
+    inside = ~np.isin(right, special_ids)
+    left, right = left[inside], right[inside]
+    slot = np.minimum(np.searchsorted(keys, left * size + right), len(keys) - 1)
+    count = np.where(keys[slot] == left * size + right, counts[slot], 0)
+    total = seen[left] + types[left]
+    smoothed = np.where(
+        total > 0,
+        (count + types[left] * unigram[right]) / np.maximum(total, 1),
+        unigram[right],
+    )
+    return float(-np.log(smoothed).mean())

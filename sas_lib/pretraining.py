@@ -1,0 +1,359 @@
+"""Pretraining from nothing, measuring as it goes.
+
+The loop is BERT's masked language modelling with a constant learning rate after warm-up,
+so that no edge of a schedule can look like an onset. Everything random in step ``n``
+depends on the seed and ``n`` alone: a resumed run repeats what an unbroken one does.
+
+A run folder holds ``config.json``, ``tokenizer/``, ``metrics.jsonl`` (one measured value a
+line), ``checkpoints/step-N/`` (loadable with ``from_pretrained``) and ``state.safetensors``
+(weights and optimiser, for ``--resume``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from sas_lib import corpus as corpora
+from sas_lib.corpus import EncodedCorpus, length_batches, mask_pieces, step_generator
+from sas_lib.model import masked_lm_loss, small_bert
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a run is made of; one flat list, no defaults hidden elsewhere."""
+
+    layers: int = 4
+    width: int = 128
+    heads: int = 4
+    vocab_size: int = 2048
+    max_length: int = 64
+    dropout: float = 0.0
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    warmup_steps: int = 500
+    steps: int = 5000
+    mask_rate: float = 0.15
+    weight_decay: float = 0.01
+    log_checkpoints: int = 12
+    even_checkpoints: int = 40
+    dense_from: int = 0
+    dense_to: int = 0
+    dense_every: int = 100
+    seed: int = 0
+
+
+# The real-English setting of the first trial; sentences of at most 128 pieces.
+REAL = Config(
+    width=256,
+    vocab_size=8192,
+    max_length=128,
+    learning_rate=5e-4,
+    warmup_steps=1000,
+    steps=20000,
+    log_checkpoints=16,
+    even_checkpoints=20,
+    dense_from=800,
+    dense_to=2400,
+)
+TOY = Config()
+CONFIGS = {"toy": TOY, "real": REAL}
+
+Row = dict[str, Any]
+Measure = Callable[[PreTrainedModel, PreTrainedTokenizerFast], list[Row]]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from: a tokenizer, training and validation sentences."""
+
+    tokenizer: PreTrainedTokenizerFast
+    train: EncodedCorpus
+    valid: EncodedCorpus
+
+
+class RunError(RuntimeError):
+    """A run that cannot start or go on; the message says what to do."""
+
+
+def checkpoint_steps(config: Config) -> list[int]:
+    """Steps at which to measure: log-spaced, evenly spaced, and dense in a window."""
+    spaced = np.geomspace(1, config.steps, config.log_checkpoints)
+    even = np.linspace(0, config.steps, config.even_checkpoints + 1)
+    dense = np.arange(config.dense_from, config.dense_to + 1, config.dense_every)
+    return sorted({0, config.steps, *np.rint(np.concatenate([spaced, even, dense])).astype(int)})
+
+
+def training_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it natively, float32 elsewhere.
+
+    On a CPU without AMX or AVX512-BF16 bfloat16 is emulated and many times slower.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    native = any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    return torch.bfloat16 if native else torch.float32
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """A context in which matrix products run in ``training_dtype``; weights stay float32."""
+    dtype = training_dtype(device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups: no decay for biases and layer norms, as in BERT."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+
+
+@torch.inference_mode()
+def validation_loss(
+    model: PreTrainedModel, data: Data, config: Config, batch_size: int = 128
+) -> float:
+    """Masked-language-model loss in nats on the validation sentences, always masked alike."""
+    total = count = 0.0
+    tokenizer = data.tokenizer
+    device = next(model.parameters()).device
+    for number, batch in enumerate(_in_order(data.valid, batch_size, tokenizer.pad_token_id)):
+        masked, positions, labels = mask_pieces(
+            batch["input_ids"], tokenizer.all_special_ids, tokenizer.mask_token_id,
+            len(tokenizer), step_generator(12345, number), config.mask_rate,
+        )
+        loss = masked_lm_loss(
+            model, masked.to(device), batch["attention_mask"].to(device),
+            positions.to(device), labels.to(device),
+        )
+        total += loss.item() * len(labels)
+        count += len(labels)
+    return total / count
+
+
+def _in_order(data: EncodedCorpus, size: int, pad: int) -> Iterator[dict[str, torch.Tensor]]:
+    order = np.argsort(data.lengths, kind="stable")
+    for start in range(0, len(order), size):
+        yield data.batch(order[start : start + size], pad)
+
+
+def pretrain(
+    out: str | os.PathLike[str],
+    config: Config,
+    data: Data,
+    measures: list[Measure],
+    resume: bool = False,
+    device: str | torch.device = "cpu",
+    quiet: bool = False,
+) -> Path:
+    """Train a model from nothing and measure it at each checkpoint.
+
+    measures: functions of (model, tokenizer) that return rows with ``metric``, ``value``
+    and any of ``detail``, ``layer``, ``head``, ``direction``.
+    Returns the path of the metrics file. Ctrl-C saves and stops; go on with ``resume``.
+
+    Raises:
+        RunError: the folder already holds a run (and ``resume`` is not set), or another
+            configuration, or the loss is no longer finite.
+    """
+    run = _Run(Path(out), config, data, torch.device(device))
+    step = run.start(resume)
+    due = set(checkpoint_steps(config))
+    bar = tqdm(total=config.steps, initial=step, unit="step", disable=quiet, smoothing=0.05)
+    try:
+        with bar:
+            if step == 0:
+                run.measure(0, measures)
+            while step < config.steps:
+                loss = run.train_step(step)
+                step += 1
+                bar.update()
+                if step % 50 == 0:
+                    rate = run.tokens_per_second()
+                    bar.set_postfix_str(f"loss {loss.item():.3f}, {rate:,.0f} tokens/s")
+                if step in due:
+                    run.measure(step, measures)
+    except KeyboardInterrupt:
+        run.save_state(step)
+        print(f"\nStopped at step {step}; saved. Go on with: --resume --out {run.out}")
+        raise
+    return run.metrics_path
+
+
+class _Run:
+    """The moving parts of one run: model, optimiser, counters and files."""
+
+    def __init__(self, out: Path, config: Config, data: Data, device: torch.device) -> None:
+        self.out, self.config, self.data, self.device = out, config, data, device
+        self.tokens = 0
+        self.seconds = 0.0  # spent in training steps, measuring left out
+        self.epoch = -1
+        self.loss_sum, self.loss_steps = torch.zeros((), device=device), 0
+        self.model = small_bert(
+            len(data.tokenizer), config.layers, config.width, config.heads,
+            config.max_length, config.dropout, config.seed,
+        ).to(device)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.model, config.weight_decay), lr=config.learning_rate, fused=True
+        )
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.out / "metrics.jsonl"
+
+    def start(self, resume: bool) -> int:
+        """Make or reopen the run folder; returns the step to go on from."""
+        config_path = self.out / "config.json"
+        if config_path.exists():
+            if not resume:
+                raise RunError(f"{self.out} already holds a run; use --resume or another --out")
+            before = json.loads(config_path.read_text())
+            if before != asdict(self.config):
+                changed = [k for k, v in asdict(self.config).items() if before.get(k) != v]
+                raise RunError(f"{self.out} holds a run with another {', '.join(changed)}")
+            return self.load_state()
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.data.tokenizer.save_pretrained(self.out / "tokenizer")
+        config_path.write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+        self.metrics_path.write_text("")
+        return 0
+
+    def train_step(self, step: int) -> torch.Tensor:
+        """One update; returns the loss before it, without waiting for the device."""
+        began = time.perf_counter()
+        config, tokenizer = self.config, self.data.tokenizer
+        self.model.train()
+        torch.manual_seed(int(step_generator(config.seed, step).initial_seed()))  # dropout
+        batch = self.data.train.batch(self.sentences(step), tokenizer.pad_token_id)
+        masked, positions, labels = mask_pieces(
+            batch["input_ids"], tokenizer.all_special_ids, tokenizer.mask_token_id,
+            len(tokenizer), step_generator(config.seed, step), config.mask_rate,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+        with autocast(self.device):
+            loss = masked_lm_loss(
+                self.model, masked.to(self.device), batch["attention_mask"].to(self.device),
+                positions.to(self.device), labels.to(self.device),
+            )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.tokens += int(batch["attention_mask"].sum())
+        self.seconds += time.perf_counter() - began
+        self.loss_sum += loss.detach()
+        self.loss_steps += 1
+        return loss.detach()
+
+    def sentences(self, step: int) -> np.ndarray:
+        """The sentence numbers of a step's batch."""
+        per_epoch = len(self.data.train) // self.config.batch_size
+        if step // max(1, per_epoch) != self.epoch:
+            self.epoch = step // max(1, per_epoch)
+            self.batches = length_batches(
+                self.data.train.lengths, self.config.batch_size, self.config.seed, self.epoch
+            )
+        return self.batches[step % per_epoch]
+
+    def tokens_per_second(self) -> float:
+        return self.tokens / max(self.seconds, 1e-9)
+
+    def measure(self, step: int, measures: list[Measure]) -> None:
+        """Measure, append to the metrics file, save the model and the state."""
+        self.model.eval()
+        rows: list[Row] = [
+            {"metric": "valid_loss", "value": validation_loss(self.model, self.data, self.config)}
+        ]
+        if self.loss_steps:
+            mean = float(self.loss_sum) / self.loss_steps
+            if not np.isfinite(mean):
+                raise RunError(f"the loss is {mean} near step {step}; lower the learning rate")
+            rows.append({"metric": "train_loss", "value": mean})
+            rows.append({"metric": "tokens_per_second", "value": self.tokens_per_second()})
+            self.loss_sum, self.loss_steps = torch.zeros((), device=self.device), 0
+        else:
+            special = self.data.tokenizer.all_special_ids
+            bigram = corpora.bigram_cross_entropy(self.data.train, self.data.valid, special)
+            unigram = corpora.unigram_entropy(self.data.valid, special)
+            rows.append({"metric": "unigram_entropy", "value": unigram})
+            rows.append({"metric": "bigram_cross_entropy", "value": bigram})
+        for function in measures:
+            rows.extend(function(self.model, self.data.tokenizer))
+        with open(self.metrics_path, "a", encoding="utf-8") as out:
+            for row in rows:
+                out.write(json.dumps({"step": step, "tokens": self.tokens, **row}) + "\n")
+        folder = self.out / "checkpoints" / f"step-{step:06d}"
+        self.model.save_pretrained(folder)
+        self.data.tokenizer.save_pretrained(folder)
+        self.save_state(step)
+
+    def save_state(self, step: int) -> None:
+        """Write weights, optimiser and counters; the file is replaced whole or not at all."""
+        tensors = {f"model.{k}": v.contiguous() for k, v in self.model.state_dict().items()}
+        # Tied weights share memory, which safetensors refuses.
+        tensors.pop("model.cls.predictions.decoder.weight", None)
+        tensors.pop("model.cls.predictions.decoder.bias", None)
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+        part = self.out / "state.safetensors.part"
+        tensors["loss_sum"] = self.loss_sum
+        counters = {
+            "step": step, "tokens": self.tokens, "seconds": self.seconds,
+            "loss_steps": self.loss_steps,
+        }
+        save_file(tensors, part, metadata={k: repr(v) for k, v in counters.items()})
+        part.replace(self.out / "state.safetensors")
+
+    def load_state(self) -> int:
+        """Take up the saved state; metrics written after it are dropped."""
+        path = self.out / "state.safetensors"
+        if not path.exists():
+            self.metrics_path.write_text("")
+            return 0
+        states: dict[int, dict[str, torch.Tensor]] = {}
+        weights: dict[str, torch.Tensor] = {}
+        with safe_open(path, "pt", device=str(self.device)) as saved:
+            for key in saved.keys():  # noqa: SIM118  (not a dict)
+                if key == "loss_sum":
+                    self.loss_sum = saved.get_tensor(key)
+                    continue
+                owner, rest = key.split(".", 1)
+                if owner == "model":
+                    weights[rest] = saved.get_tensor(key)
+                else:
+                    index, name = rest.split(".", 1)
+                    states.setdefault(int(index), {})[name] = saved.get_tensor(key)
+            counters = saved.metadata()
+        self.model.load_state_dict(weights, strict=False)
+        self.model.tie_weights()
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+        step, self.tokens = int(counters["step"]), int(counters["tokens"])
+        self.seconds, self.loss_steps = float(counters["seconds"]), int(counters["loss_steps"])
+        self._drop_metrics_after(step)
+        return step
+
+    def _drop_metrics_after(self, step: int) -> None:
+        lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [
+            line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step
+        ]
+        part = self.metrics_path.with_suffix(".part")
+        part.write_text("".join(kept), encoding="utf-8")
+        part.replace(self.metrics_path)

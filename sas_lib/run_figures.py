@@ -1,0 +1,132 @@
+"""Figures of training runs: curves over seeds, onsets, and the map from heads to relations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+import pandas as pd
+
+from sas_lib.charts import PALETTE, WIDTH
+
+STEP_AXIS = alt.Axis(format="~s", values=[1, 10, 100, 1000, 10_000, 100_000])
+
+
+def curves(metrics: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of some metrics (name to label), without step 0, which a log axis lacks."""
+    rows = metrics[metrics["metric"].isin(list(names)) & (metrics["step"] > 0)]
+    out = rows[["seed", "step", "metric", "value"]].copy()
+    out["label"] = out["metric"].astype(str).map(dict(names))
+    return out.drop(columns="metric").round(4)
+
+
+def panel(
+    rows: pd.DataFrame,
+    title: str,
+    colours: Mapping[str, str],
+    levels: Mapping[str, float] | None = None,
+    height: int = 150,
+    zero: bool = False,
+) -> alt.LayerChart:
+    """One panel of curves against the step (log axis), a thin line for each seed.
+
+    rows: seed, step, value, label (as ``curves`` gives). colours: label to palette name.
+    levels: dashed reference lines, label to value.
+    """
+    scale = alt.Scale(domain=list(colours), range=[PALETTE[c] for c in colours.values()])
+    x = alt.X("step:Q", scale=alt.Scale(type="log"), axis=STEP_AXIS, title="step")
+    lines = (
+        alt.Chart(rows)
+        .mark_line(strokeWidth=1.5, opacity=0.75)
+        .encode(
+            x=x,
+            y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=zero)),
+            color=alt.Color("label:N", scale=scale, title=None),
+            detail="seed:N",
+            tooltip=["label:N", "seed:N", "step:Q", alt.Tooltip("value:Q", format=".3f")],
+        )
+    )
+    layers: list[alt.Chart] = [lines]
+    if levels:
+        data = pd.DataFrame({"level": list(levels), "value": list(levels.values())})
+        base = alt.Chart(data).encode(y="value:Q")
+        layers.append(base.mark_rule(strokeDash=[4, 4], opacity=0.7))
+        layers.append(
+            base.mark_text(align="left", baseline="bottom", dx=2, dy=-1, fontSize=11).encode(
+                x=alt.value(0), text="level:N"
+            )
+        )
+    return alt.layer(*layers).properties(width=WIDTH, height=height)
+
+
+def onset_marks(onsets: pd.DataFrame, shapes: Mapping[str, str]) -> alt.Chart:
+    """Marks at onsets. onsets: seed, step, value, kind; shapes: kind to Vega shape."""
+    return (
+        alt.Chart(onsets)
+        .mark_point(size=90, filled=True, opacity=1, stroke="white", strokeWidth=0.8)
+        .encode(
+            x="step:Q",
+            y="value:Q",
+            shape=alt.Shape(
+                "kind:N",
+                scale=alt.Scale(domain=list(shapes), range=list(shapes.values())),
+                title=None,
+            ),
+            color=alt.value("#b3123a"),
+            tooltip=["kind:N", "seed:N", "step:Q"],
+        )
+    )
+
+
+def step_slider(steps: Sequence[int], start: int, name: str = "step") -> alt.Parameter:
+    """A slider over checkpoints; its value is the checkpoint's number, not its step."""
+    bind = alt.binding_range(min=0, max=len(steps) - 1, step=1, name=f"{name} (checkpoint) ")
+    return alt.param(name="checkpoint", value=start, bind=bind)
+
+
+def step_rule(steps: Sequence[int], slider: alt.Parameter) -> alt.LayerChart:
+    """The vertical line, with its step, that the slider moves through a panel."""
+    data = pd.DataFrame({"number": range(len(steps)), "step": list(steps)})
+    base = (
+        alt.Chart(data)
+        .transform_filter(alt.datum.number == slider)
+        .encode(x=alt.X("step:Q", scale=alt.Scale(type="log")))
+    )
+    return base.mark_rule(strokeWidth=1.5, opacity=0.8)
+
+
+def head_relation_map(
+    table: pd.DataFrame, steps: Sequence[int], slider: alt.Parameter, relations: Sequence[str]
+) -> alt.Chart:
+    """UAS of each attention head on each relation at the slider's checkpoint.
+
+    table: step, relation, layer, head, direction, uas; the better direction is shown.
+    """
+    rows = table[table["relation"].isin(list(relations)) & table["step"].isin(list(steps))]
+    best = rows.sort_values("uas").groupby(
+        ["step", "relation", "layer", "head"], observed=True
+    ).tail(1)
+    number = {step: i for i, step in enumerate(steps)}
+    arrow = {"dependent_to_head": "to head", "head_to_dependent": "from head"}
+    data = pd.DataFrame(
+        {
+            "number": best["step"].map(number),
+            "relation": best["relation"].astype(str),
+            "place": best["layer"].astype(str) + "." + best["head"].astype(str),
+            "way": best["direction"].astype(str).map(arrow),
+            "uas": best["uas"].astype(float).round(2),
+        }
+    )
+    return (
+        alt.Chart(data)
+        .transform_filter(alt.datum.number == slider)
+        .mark_rect()
+        .encode(
+            x=alt.X("place:N", title="layer.head", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("relation:N", sort=list(relations), title=None),
+            color=alt.Color("uas:Q", scale=alt.Scale(domain=[0, 1], scheme="viridis"),
+                            title="UAS"),
+            tooltip=["relation:N", "place:N", "way:N", "uas:Q"],
+        )
+        .properties(width=WIDTH, height=20 * len(relations))
+    )

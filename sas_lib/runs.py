@@ -1,0 +1,199 @@
+"""Whole runs: a corpus, its tokenizer, the measures, and the loop put together.
+
+``toy_run`` trains on toy English; ``text_run`` on files of plain text, measured on a
+treebank and on minimal pairs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from sas_lib import toy_english
+from sas_lib.corpus import CorpusError, encode, read_text, train_tokenizer
+from sas_lib.measures import pairs_measure, uas_measure
+from sas_lib.model import load, word_attention, word_batch
+from sas_lib.pretraining import Config, Data, Measure, pretrain
+from sas_lib.treebank import Sentence, read_conllu
+
+# Seeds of the grammar: the corpus is one and the same for all runs, and what a model is
+# tested on is drawn apart from it. A run's seed sets the weights, the order and the masks.
+TRAIN_SEED, VALID_SEED, TREEBANK_SEED, PAIRS_SEED = 1, 2, 3, 4
+
+# What a bundle of runs is made with, for its manifest.
+MODULES = tuple(
+    f"sas_lib.{name}"
+    for name in "corpus measures minimal_pairs model pretraining runs toy_english uas".split()
+)
+
+
+def toy_data(config: Config, sentences: int = 100_000, quiet: bool = False) -> Data:
+    """Toy English, generated and encoded: the training corpus and 1,000 validation sentences."""
+    generated = list(
+        tqdm(toy_english.sentences(sentences, TRAIN_SEED), "toy English", sentences, disable=quiet)
+    )
+    tokenizer = train_tokenizer((" ".join(s.words) for s in generated), config.vocab_size)
+    valid = toy_english.sentences(1000, VALID_SEED)
+    return Data(
+        tokenizer,
+        encode(generated, tokenizer, config.max_length),
+        encode(valid, tokenizer, config.max_length),
+    )
+
+
+def toy_measures(treebank: int = 300, pairs: int = 20, full_map: bool = True) -> list[Measure]:
+    """UAS on gold toy trees and minimal pairs, small enough to take at each checkpoint."""
+    gold = list(toy_english.sentences(treebank, TREEBANK_SEED))
+    chosen = {
+        name: [(pair.good, pair.bad) for pair in of_paradigm]
+        for name, of_paradigm in toy_english.minimal_pairs(pairs, PAIRS_SEED).items()
+    }
+    return [uas_measure(gold, full_map), pairs_measure(chosen)]
+
+
+def toy_run(
+    out: str | os.PathLike[str],
+    config: Config,
+    sentences: int = 100_000,
+    resume: bool = False,
+    device: str = "cpu",
+    quiet: bool = False,
+) -> Path:
+    """Train on toy English; returns the metrics file."""
+    data = toy_data(config, sentences, quiet)
+    return pretrain(out, config, data, toy_measures(), resume, device, quiet)
+
+
+# Checkpoints, as shares of the run, at which the attention explorer looks.
+EXPLORED = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+
+
+def explored_sentences(n: int = 4, words: range = range(8, 12)) -> list[Sentence]:
+    """The first ``n`` sentences of the gold toy treebank of 8 to 11 words with a clause in
+    them, so that an explorer has arcs of some length to show."""
+    clauses = {"acl:relcl", "ccomp", "advcl"}
+    found = (
+        sentence
+        for sentence in toy_english.sentences(None, TREEBANK_SEED)
+        if len(sentence) in words and clauses & set(sentence.relations)
+    )
+    return list(itertools.islice(found, n))
+
+
+def attention_tables(run: str | os.PathLike[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Word-level attention of a run's checkpoints on the explored sentences.
+
+    Returns two tables: (sentence, step, layer, head, attending, attended, weight) and
+    (sentence, position, word, head, relation), positions from 0 and -1 for the root.
+    """
+    sentences = explored_sentences()
+    folders = sorted((Path(run) / "checkpoints").glob("step-*"))
+    last = int(folders[-1].name.removeprefix("step-"))
+    steps = np.array([int(folder.name.removeprefix("step-")) for folder in folders])
+    nearest = sorted({int(np.abs(steps - share * last).argmin()) for share in EXPLORED})
+    weights = []
+    for folder, step in ((folders[i], steps[i]) for i in nearest):
+        model, tokenizer = load(folder)
+        batch = word_batch([s.words for s in sentences], tokenizer)
+        maps = torch.stack(list(word_attention(model, batch)), dim=1).numpy()
+        for number, sentence in enumerate(sentences):
+            n = len(sentence)
+            index = np.indices(maps[number, :, :, :n, :n].shape).reshape(4, -1)
+            frame = pd.DataFrame(
+                index.T.astype("int8"), columns=["layer", "head", "attending", "attended"]
+            )
+            frame.insert(0, "step", np.int32(step))
+            frame.insert(0, "sentence", np.int8(number))
+            frame["weight"] = maps[number, :, :, :n, :n].reshape(-1)
+            weights.append(frame[frame["attending"] != frame["attended"]])
+    gold = pd.DataFrame(
+        [
+            (number, position, word, head, relation)
+            for number, s in enumerate(sentences)
+            for position, (word, head, relation) in enumerate(
+                zip(s.words, s.heads, s.relations, strict=True)
+            )
+        ],
+        columns=["sentence", "position", "word", "head", "relation"],
+    )
+    return pd.concat(weights, ignore_index=True), gold
+
+
+def run_config(run: str | os.PathLike[str]) -> dict[str, object]:
+    """The settings of a run folder."""
+    settings: dict[str, object] = json.loads((Path(run) / "config.json").read_text())
+    return settings
+
+
+def text_data(
+    files: Sequence[str | os.PathLike[str]], config: Config, quiet: bool = False
+) -> Data:
+    """Plain text, encoded; every 400th sentence, 1,000 at most, is kept for validation."""
+    texts = itertools.chain.from_iterable(read_text(file) for file in files)
+    sentences = list(tqdm(texts, "reading", unit=" sentences", disable=quiet))
+    held = set(range(0, len(sentences), 400)[:1000])
+    if len(held) < 2:
+        raise CorpusError(f"{len(sentences)} sentences are too few to train on")
+    tokenizer = train_tokenizer(
+        tqdm(sentences, "tokenizer", unit=" sentences", disable=quiet), config.vocab_size
+    )
+    train = (s for i, s in enumerate(sentences) if i not in held)
+    progress = tqdm(train, "encoding", len(sentences) - len(held), disable=quiet)
+    return Data(
+        tokenizer,
+        encode(progress, tokenizer, config.max_length),
+        encode([sentences[i] for i in sorted(held)], tokenizer, config.max_length),
+    )
+
+
+def read_pairs(directory: str | os.PathLike[str], limit: int | None = None) -> dict[str, list]:
+    """BLiMP-style jsonl files of a folder: paradigm to (good, bad) pairs.
+
+    Raises:
+        FileNotFoundError: the folder holds no .jsonl file.
+        ValueError: a line is no minimal pair; the message names file and line.
+    """
+    files = sorted(Path(directory).glob("*.jsonl"))
+    if not files:
+        raise FileNotFoundError(f"no .jsonl file in {directory}")
+    return {file.stem: list(itertools.islice(_pairs_of(file), limit)) for file in files}
+
+
+def _pairs_of(file: Path) -> Iterable[tuple[str, str]]:
+    with open(file, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                yield row["sentence_good"], row["sentence_bad"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{file}, line {number}: no minimal pair: {error}") from error
+
+
+def text_run(
+    out: str | os.PathLike[str],
+    config: Config,
+    files: Sequence[str | os.PathLike[str]],
+    treebank: str | os.PathLike[str] | None = None,
+    pairs: str | os.PathLike[str] | None = None,
+    pairs_limit: int = 20,
+    resume: bool = False,
+    device: str = "cpu",
+    quiet: bool = False,
+) -> Path:
+    """Train on plain text, measuring UAS on ``treebank`` and accuracy on ``pairs``."""
+    measures: list[Measure] = []
+    if treebank is not None:
+        gold: list[Sentence] = list(read_conllu(treebank))
+        measures.append(uas_measure(gold))
+    if pairs is not None:
+        measures.append(pairs_measure(read_pairs(pairs, pairs_limit)))
+    data = text_data(files, config, quiet)
+    return pretrain(out, config, data, measures, resume, device, quiet)

@@ -1,0 +1,347 @@
+"""The implicit parse and its score, UAS.
+
+For each (layer, head, direction) the implicit parse gives every word the head that
+receives the largest attention from it (``dependent_to_head``) or gives the largest
+attention to it (``head_to_dependent``), as in Clark et al. (2019, arXiv:1906.04341) and
+Chen et al. (2024, arXiv:2309.07311). UAS is the share of words whose predicted head is the
+gold head. Two figures are always given:
+
+- ``best_head``: the single best (layer, head, direction) over all arcs, as the study plots;
+- ``per_relation``: each relation's best (layer, head, direction), weighted by frequency.
+
+Both choose heads on the arcs they score. The held-out figures choose on one half of the
+sentences and score on the other, both ways round. Beside them stand positional baselines:
+a fixed offset, such as "the head is the next word".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from sas_lib.model import max_pieces, word_attention, word_batch
+from sas_lib.treebank import ROOT, Sentence
+
+DIRECTIONS = ("dependent_to_head", "head_to_dependent")
+OFFSETS = tuple(o for o in range(-5, 6) if o)
+MAX_DISTANCE = 5
+
+
+def implicit_parse(attention: Tensor, words: Sequence[int]) -> Tensor:
+    """Predicted heads from word-level attention.
+
+    attention: [batch, heads, words, words]. words: the number of words of each sentence;
+    what lies beyond is padding and is never predicted. A word never heads itself.
+    Returns int64 [batch, heads, 2, words], the second-last axis being ``DIRECTIONS``.
+    """
+    size = attention.shape[-1]
+    position = torch.arange(size, device=attention.device)
+    padding = position >= torch.as_tensor(words, device=attention.device)[:, None]
+    blocked = padding[:, None, None, :] | (position[:, None] == position)
+    both = torch.stack([attention, attention.transpose(-1, -2)], dim=2)
+    return both.masked_fill(blocked.unsqueeze(2), -1.0).argmax(-1)
+
+
+@dataclass
+class Arcs:
+    """Every gold arc of a treebank with what each attention head makes of it.
+
+    correct: bool [arcs, layers, heads, 2], is the predicted head the gold head?
+    attention: float32 [arcs, layers, heads, 2], the word-level attention on the gold arc.
+    relation: [arcs] relation labels. distance: int [arcs], head minus dependent, 0 for the
+    root. sentence: int [arcs]. in_reach: bool [arcs, offsets], is there a word at the
+    dependent's position + offset? skipped: (reason, sentences, words) left out.
+    """
+
+    correct: np.ndarray
+    attention: np.ndarray
+    relation: np.ndarray
+    distance: np.ndarray
+    sentence: np.ndarray
+    n_sentences: int
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+
+    def select(self, keep: np.ndarray) -> Arcs:
+        """The arcs where ``keep`` (bool [arcs]) holds."""
+        return Arcs(
+            self.correct[keep],
+            self.attention[keep],
+            self.relation[keep],
+            self.distance[keep],
+            self.sentence[keep],
+            self.n_sentences,
+            self.skipped,
+        )
+
+
+def score_arcs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    sentences: Iterable[Sentence],
+    max_length: int | None = None,
+    batch_pieces: int = 4096,
+    progress: Callable[[int], object] | None = None,
+) -> Arcs:
+    """Compare the implicit parse of every head with the gold trees.
+
+    max_length: sentences of more pieces (special tokens included) are left out and
+    reported; the model's own limit by default. progress: called with the number of
+    sentences done after each batch.
+
+    Raises:
+        ValueError: no sentence is left to score.
+    """
+    limit = min(max_length or max_pieces(model), max_pieces(model))
+    scored, skipped = _fitting(list(sentences), tokenizer, limit)
+    if not scored:
+        raise ValueError("no sentence left to score; see max_length and the treebank")
+    parts = []
+    for group in _length_groups(scored, batch_pieces):
+        parts.append(_score_batch(model, tokenizer, group))
+        if progress is not None:
+            progress(len(group))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(columns[-1], kind="stable")
+    correct, attention, relation, distance, has_pieces, sentence = (c[order] for c in columns)
+    if not has_pieces.all():
+        skipped.append(
+            {
+                "reason": "the tokenizer gives the word or its head no piece",
+                "sentences": 0,
+                "words": int((~has_pieces).sum()),
+            }
+        )
+    arcs = Arcs(correct, attention, relation, distance, sentence, len(scored), skipped)
+    return arcs.select(has_pieces)
+
+
+_Numbered = tuple[int, int, Sentence]  # (number in the treebank, pieces, sentence)
+
+
+def _fitting(
+    sentences: list[Sentence], tokenizer: PreTrainedTokenizerFast, limit: int
+) -> tuple[list[_Numbered], list[dict[str, Any]]]:
+    """Sort out the sentences that cannot be scored, with the reason."""
+    fitting: list[_Numbered] = []
+    left_out: dict[str, list[int]] = {}
+    for number, sentence in enumerate(sentences):
+        pieces = len(tokenizer(list(sentence.words), is_split_into_words=True)["input_ids"])
+        if len(sentence) < 2:
+            left_out.setdefault("a single word has no possible head", []).append(len(sentence))
+        elif pieces > limit:
+            reason = f"longer than {limit} pieces"
+            left_out.setdefault(reason, []).append(len(sentence))
+        else:
+            fitting.append((number, pieces, sentence))
+    skipped = [
+        {"reason": reason, "sentences": len(words), "words": sum(words)}
+        for reason, words in left_out.items()
+    ]
+    return fitting, skipped
+
+
+def _length_groups(scored: list[_Numbered], batch_pieces: int) -> Iterator[list[_Numbered]]:
+    """Batches of sentences of like length, at most ``batch_pieces`` padded pieces each."""
+    group: list[_Numbered] = []
+    for item in sorted(scored, key=lambda item: item[1]):
+        if group and item[1] * (len(group) + 1) > batch_pieces:
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
+
+
+def _score_batch(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, group: list[_Numbered]
+) -> list[np.ndarray]:
+    sentences = [sentence for _, _, sentence in group]
+    batch = word_batch([s.words for s in sentences], tokenizer)
+    row = np.repeat(np.arange(len(sentences)), batch.words)
+    dependent = np.concatenate([np.arange(n) for n in batch.words])
+    gold = np.concatenate([np.asarray(s.heads) for s in sentences])
+    # The root is nobody's dependent: no word is its head, so no prediction can be right.
+    is_root = gold == ROOT
+    gold_or_zero = np.where(is_root, 0, gold)
+    correct, mass = [], []
+    for attention in word_attention(model, batch):
+        predicted = implicit_parse(attention, batch.words)[row, :, :, dependent].cpu().numpy()
+        correct.append((predicted == gold_or_zero[:, None, None]) & ~is_root[:, None, None])
+        on_arc = torch.stack(
+            [attention[row, :, dependent, gold_or_zero], attention[row, :, gold_or_zero, dependent]],
+            dim=-1,
+        )
+        mass.append(np.where(is_root[:, None, None], 0.0, on_arc.cpu().numpy()))
+    has_piece = (batch.membership.sum(-1) > 0).numpy()
+    return [
+        np.stack(correct, axis=1),
+        np.stack(mass, axis=1).astype(np.float32),
+        np.concatenate([np.asarray(s.relations, dtype=object) for s in sentences]),
+        np.where(is_root, 0, gold - dependent),
+        has_piece[row, dependent] & (is_root | has_piece[row, gold_or_zero]),
+        np.asarray([group[r][0] for r in row]),
+    ]
+
+
+# --- from arcs to figures -------------------------------------------------------------
+
+
+def summarise(
+    arcs: Arcs, include_root: bool = False, include_punct: bool = False
+) -> dict[str, Any]:
+    """The UAS figures of a treebank, as the dictionary that ``sas uas --json`` prints.
+
+    Root and punctuation are left out by default. A root counts as an arc that nobody can
+    predict. uas and shares are fractions; layers and heads count from 0.
+
+    Raises:
+        ValueError: no arc is left.
+    """
+    relation = arcs.relation.astype(str)
+    keep = np.ones(len(relation), dtype=bool)
+    if not include_root:
+        keep &= arcs.distance != 0
+    if not include_punct:
+        keep &= relation != "punct"
+    arcs = arcs.select(keep)
+    if not len(arcs.relation):
+        raise ValueError("no arc left to score")
+    n_arcs, layers, heads, _ = arcs.correct.shape
+    correct = arcs.correct.reshape(n_arcs, -1)
+    offset_hit = arcs.distance[:, None] == np.asarray(OFFSETS)
+    groups = relation_groups(arcs.relation)
+    best = int(correct.mean(0).argmax())
+    chosen = choose_per_relation(correct, groups)
+    hit = hits(correct, groups, chosen)
+    chosen_offset = choose_per_relation(offset_hit, groups)
+    missed = ~hits(offset_hit, groups, chosen_offset)
+    held_out = held_out_hits(correct, groups, arcs.sentence)
+    held_out_best = held_out_hits(correct, {"all": np.arange(n_arcs)}, arcs.sentence)
+    best_offset = int(offset_hit.mean(0).argmax())
+    rows = [
+        {
+            "relation": name,
+            "n": len(where),
+            "uas": float(hit[where].mean()),
+            "held_out_uas": float(held_out[where].mean()),
+            **head_name(chosen[name], heads),
+            "offset": OFFSETS[chosen_offset[name]],
+            "offset_uas": float(offset_hit[where, chosen_offset[name]].mean()),
+        }
+        for name, where in sorted(groups.items(), key=lambda item: -len(item[1]))
+    ]
+    return {
+        "n_sentences": arcs.n_sentences,
+        "n_arcs": n_arcs,
+        "best_head": {
+            "uas": float(correct[:, best].mean()),
+            "held_out_uas": float(held_out_best.mean()),
+            **head_name(best, heads),
+        },
+        "per_relation": {
+            "uas": float(hit.mean()),
+            "held_out_uas": float(held_out.mean()),
+            "relations": rows,
+        },
+        "baselines": {
+            "best_offset": {
+                "offset": OFFSETS[best_offset],
+                "uas": float(offset_hit[:, best_offset].mean()),
+            },
+            "best_offset_per_relation": float((~missed).mean()),
+        },
+        "by_distance": _by_distance(arcs.distance, correct[:, best], hit),
+        "beyond_offset": _beyond_offset(arcs, correct, hit, missed),
+        "skipped": arcs.skipped,
+    }
+
+
+def relation_groups(relation: np.ndarray) -> dict[str, np.ndarray]:
+    """The arcs of each relation: label to int64 [arcs of that relation]."""
+    names, inverse = np.unique(relation.astype(str), return_inverse=True)
+    return {str(name): np.flatnonzero(inverse == i) for i, name in enumerate(names)}
+
+
+def choose_per_relation(correct: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, int]:
+    """For each relation the column of ``correct`` (bool [arcs, predictors]) that is best."""
+    return {name: int(correct[where].mean(0).argmax()) for name, where in groups.items()}
+
+
+def hits(
+    correct: np.ndarray, groups: dict[str, np.ndarray], chosen: dict[str, int]
+) -> np.ndarray:
+    """Whether each relation's chosen predictor is right: bool [arcs]."""
+    hit = np.zeros(len(correct), dtype=bool)
+    for name, where in groups.items():
+        hit[where] = correct[where, chosen[name]]
+    return hit
+
+
+def held_out_hits(
+    correct: np.ndarray, groups: dict[str, np.ndarray], sentence: np.ndarray
+) -> np.ndarray:
+    """As ``hits``, with the predictor chosen on the other half of the sentences.
+
+    The halves are the even- and odd-numbered sentences, each chosen on and scored on in
+    turn, so that every arc counts once. A relation that the other half lacks is scored by
+    the predictor that is best there over all arcs.
+    """
+    hit = np.zeros(len(correct), dtype=bool)
+    half = sentence % 2
+    for scored in (0, 1):
+        if not (half != scored).any():
+            continue
+        fallback = int(correct[half != scored].mean(0).argmax())
+        for where in groups.values():
+            own, other = where[half[where] == scored], where[half[where] != scored]
+            best = int(correct[other].mean(0).argmax()) if len(other) else fallback
+            hit[own] = correct[own, best]
+    return hit
+
+
+def head_name(predictor: int, heads: int) -> dict[str, Any]:
+    """Layer, head and direction of a column of the flattened [layers, heads, 2] axes."""
+    layer, rest = divmod(predictor, heads * 2)
+    head, direction = divmod(rest, 2)
+    return {"layer": layer, "head": head, "direction": DIRECTIONS[direction]}
+
+
+def _by_distance(
+    distance: np.ndarray, best_hit: np.ndarray, relation_hit: np.ndarray
+) -> list[dict[str, Any]]:
+    pooled = np.clip(distance, -MAX_DISTANCE, MAX_DISTANCE)
+    return [
+        {
+            "distance": int(d),
+            "n": int((pooled == d).sum()),
+            "best_head_uas": float(best_hit[pooled == d].mean()),
+            "per_relation_uas": float(relation_hit[pooled == d].mean()),
+        }
+        for d in np.unique(pooled)
+    ]
+
+
+def _beyond_offset(
+    arcs: Arcs, correct: np.ndarray, hit: np.ndarray, missed: np.ndarray
+) -> dict[str, Any]:
+    """UAS on the arcs that their relation's best offset misses.
+
+    ``uas`` keeps the heads chosen on all arcs. ``rechosen_uas`` chooses each relation's
+    head on the missed arcs themselves (held out, as no choice is free of luck): is there
+    *any* head that finds what position does not?
+    """
+    if not missed.any():
+        return {"n": 0, "uas": None, "rechosen_uas": None}
+    rest = correct[missed]
+    groups = relation_groups(arcs.relation[missed])
+    return {
+        "n": int(missed.sum()),
+        "uas": float(hit[missed].mean()),
+        "rechosen_uas": float(held_out_hits(rest, groups, arcs.sentence[missed]).mean()),
+    }
