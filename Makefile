@@ -9,8 +9,8 @@ STAMP := $(VENV)/.installed
 PAGE := _build/html/index.html
 
 # What the charts in the chapters are made of, besides the chapters themselves.
-SOURCES := $(wildcard sas_lib/*.py) $(wildcard book/_ext/*.py) _config.yml _toc.yml \
-	$(shell find book/results -type f 2>/dev/null)
+SOURCES := _config.yml _toc.yml $(shell find sas_lib book/_ext book/results \
+	-type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help install book test bench heavy lint format address clean
@@ -42,6 +42,7 @@ book: $(STAMP) _build/.fresh ## build the book; prints the page to open
 	@$(BIN)/jupyter-book build . -W -n --keep-going || { \
 		rm -rf _build/.doctrees; \
 		echo "The book was not built: see the warnings and errors above." >&2; exit 1; }
+	@touch _build/.built
 	@echo
 	@echo "The book is ready. Open this page in a browser:"
 	@echo "  $(CURDIR)/$(PAGE)"
@@ -61,7 +62,7 @@ bench: $(STAMP) ## run the benchmarks
 	else echo "There are no benchmarks yet."; fi
 
 heavy: $(STAMP) ## run the long experiments again (hours on a CPU)
-	cd book/heavy && ../../$(BIN)/papermill toy_runs.ipynb toy_runs.out.ipynb -p profile full
+	cd book/heavy && ../../.venv/bin/papermill toy_runs.ipynb toy_runs.out.ipynb -p profile full
 
 lint: $(STAMP) ## check style and types
 	$(PY) -m ruff check .

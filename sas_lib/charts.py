@@ -39,6 +39,10 @@ INK = "currentColor"
 FAINT = {"gridColor": INK, "gridOpacity": 0.15}
 
 
+# Figures carry their data; a map over checkpoints has more rows than Altair's cautious limit.
+alt.data_transformers.disable_max_rows()
+
+
 @alt.theme.register("sas", enable=True)
 def theme() -> alt.theme.ThemeConfig:
     """Return the theme; importing this module turns it on for all Altair charts."""
@@ -96,7 +100,7 @@ class Figure:
         label = html.escape(self.alt)
         return f'<figure class="chart" aria-label="{label}">\n{chart}\n</figure>'
 
-    def png(self, scale: float = 2.0) -> bytes | None:
+    def png(self, scale: float = 1.5) -> bytes | None:
         """The figure as an image on white, or None without the package vl-convert."""
         try:
             import vl_convert

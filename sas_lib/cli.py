@@ -104,8 +104,9 @@ def uas_table(figures: dict[str, Any]) -> str:
     baselines, beyond = figures["baselines"], figures["beyond_offset"]
     lines = [
         f"{figures['n_sentences']} sentences, {figures['n_arcs']} arcs",
-        f"best head      {best['uas']:.3f}  (held out {best['held_out_uas']:.3f})  {_head(best)}",
-        f"per relation   {relations['uas']:.3f}  (held out {relations['held_out_uas']:.3f})",
+        f"best head      {best['uas']:.3f}  (held out {_uas(best['held_out_uas'])})  "
+        f"{_head(best)}",
+        f"per relation   {relations['uas']:.3f}  (held out {_uas(relations['held_out_uas'])})",
         f"best offset    {baselines['best_offset']['uas']:.3f}  "
         f"({baselines['best_offset']['offset']:+d}); "
         f"per relation {baselines['best_offset_per_relation']:.3f}",
@@ -113,12 +114,13 @@ def uas_table(figures: dict[str, Any]) -> str:
     if beyond["n"]:
         lines.append(
             f"beyond offset  {beyond['uas']:.3f}  (heads rechosen, held out "
-            f"{beyond['rechosen_uas']:.3f}) on the {beyond['n']} arcs it misses"
+            f"{_uas(beyond['rechosen_uas'])}) on the {beyond['n']} arcs it misses"
         )
     lines += ["", f"{'relation':<14}{'n':>7}{'uas':>7}{'held':>7}  {'head':<32}{'offset':>9}"]
     for row in relations["relations"]:
         lines.append(
-            f"{row['relation']:<14}{row['n']:>7}{row['uas']:>7.3f}{row['held_out_uas']:>7.3f}  "
+            f"{row['relation']:<14}{row['n']:>7}{row['uas']:>7.3f}"
+            f"{_uas(row['held_out_uas']):>7}  "
             f"{_head(row):<32}{row['offset']:>+3d}{row['offset_uas']:>6.3f}"
         )
     lines += ["", f"{'distance':<14}{'n':>7}{'best':>7}{'per relation':>14}"]
@@ -132,6 +134,10 @@ def uas_table(figures: dict[str, Any]) -> str:
             f"left out: {row['sentences']} sentences, {row['words']} words: {row['reason']}"
         )
     return "\n".join(lines)
+
+
+def _uas(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _head(row: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def uas_rows(figures: dict) -> list[Row]:
             rows.append(
                 {"metric": f"distance_{name}", "detail": str(row["distance"]), "value": row[name]}
             )
-    return rows
+    return [row for row in rows if row["value"] is not None]
 
 
 def _without_root_and_punct(arcs: uas.Arcs) -> uas.Arcs:

@@ -9,12 +9,13 @@ word is the sum over its pieces, the attention *from* a word the mean over its p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoModelForMaskedLM,
@@ -25,7 +26,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging
-
 
 logging.disable_progress_bar()  # transformers' own bars, one for each small file
 
@@ -71,30 +71,68 @@ def load(
     name: a local folder or a name on the Hugging Face hub.
 
     Raises:
-        ModelError: nothing there, no masked language model, a slow tokenizer, or weights
-            that are not finite.
+        ModelError: nothing there, no masked language model, no fast tokenizer or one that
+            does not fit, weights that are not finite, or no such device.
     """
+    device = usable_device(device)
     try:
         model, report = AutoModelForMaskedLM.from_pretrained(
-            name, revision=revision, attn_implementation="eager", output_loading_info=True
+            name,
+            revision=revision,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name, revision=revision)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        missing = "" if Path(name).exists() else " (there is no such folder)"
         raise ModelError(
-            f"cannot load a masked language model from {str(name)!r}: "
-            f"{str(error).splitlines()[0]}"
+            f"cannot load a masked language model from {str(name)!r}{missing}: "
+            f"{str(error).partition(chr(10))[0]}"
         ) from error
-    absent = [key for key in report["missing_keys"] if "decoder.bias" not in key]
+    _check(model, tokenizer, report["missing_keys"], repr(str(name)))
+    return model.to(device).eval(), tokenizer
+
+
+def _check(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    missing: Iterable[str],
+    name: str,
+) -> None:
+    """Raise ModelError for what would give figures that mean nothing."""
+    absent = sorted(key for key in missing if "decoder.bias" not in key)
     if absent:
         raise ModelError(
-            f"{str(name)!r} lacks weights of a masked language model, such as {sorted(absent)[0]}"
+            f"{name} lacks weights of a masked language model, such as {absent[0]}"
         )
-    if not tokenizer.is_fast:
-        raise ModelError(f"{str(name)!r} has no fast tokenizer, which word alignment needs")
     for key, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
-            raise ModelError(f"{str(name)!r}: the weights of {key} are not finite (NaN or inf)")
-    return model.to(device).eval(), tokenizer
+            raise ModelError(f"{name}: the weights of {key} are not finite (NaN or inf)")
+    # Where the tokenizer's files are missing, transformers makes an empty one.
+    if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ModelError(f"{name} has no fast tokenizer, which word alignment needs")
+    if tokenizer.mask_token_id is None:
+        raise ModelError(f"{name}: the tokenizer has no mask token")
+    embeddings: Any = model.get_input_embeddings()
+    if len(tokenizer) > embeddings.num_embeddings:
+        raise ModelError(
+            f"{name}: a tokenizer of {len(tokenizer)} pieces, but a model of "
+            f"{embeddings.num_embeddings}; which one is meant?"
+        )
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        ModelError: there is no such device here.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"cannot use the device {str(name)!r}: {reason}") from error
 
 
 def max_pieces(model: PreTrainedModel) -> int:
@@ -155,20 +193,28 @@ def word_batch(
     tokenizer: PreTrainedTokenizerFast,
     numbers: Sequence[int] | None = None,
 ) -> WordBatch:
-    """Encode sentences given as words; word lists are padded to the longest."""
+    """Encode sentences given as words; word lists are padded to the longest.
+
+    The words are joined by spaces and aligned through character offsets: encoded one by
+    one, they would lose the space that byte-level tokenizers (RoBERTa's) write into a piece.
+    """
     encoded = tokenizer(
-        [list(words) for words in sentences],
-        is_split_into_words=True,
+        [" ".join(words) for words in sentences],
         padding=True,
+        return_offsets_mapping=True,
         return_tensors="pt",
     )
     counts = [len(words) for words in sentences]
     batch, pieces = encoded["input_ids"].shape
     membership = torch.zeros(batch, max(counts), pieces)
-    for row in range(batch):
-        for piece, word in enumerate(encoded.word_ids(row)):
-            if word is not None:
-                membership[row, word, piece] = 1.0
+    for row, words in enumerate(sentences):
+        # Each character's word; the space before a word counts to it.
+        owner = [i for i, word in enumerate(words) for _ in range(len(word) + (i > 0))]
+        offsets = encoded["offset_mapping"][row].tolist()
+        for piece, special in enumerate(encoded.encodings[row].special_tokens_mask):
+            start, end = offsets[piece]
+            if not special:
+                membership[row, owner[max(end - 1, start)], piece] = 1.0
     return WordBatch(
         input_ids=encoded["input_ids"],
         attention_mask=encoded["attention_mask"],

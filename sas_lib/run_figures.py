@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from sas_lib.charts import PALETTE, WIDTH
 
-STEP_AXIS = alt.Axis(format="~s", values=[1, 10, 100, 1000, 10_000, 100_000])
+FIRST_STEP = 10
+"""Where the log axis begins: before it nothing has been learnt."""
+STEP_AXIS = alt.Axis(format=",", values=[10, 30, 100, 300, 1000, 3000, 10_000, 30_000])
 
 
 def curves(metrics: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """The rows of some metrics (name to label), without step 0, which a log axis lacks."""
-    rows = metrics[metrics["metric"].isin(list(names)) & (metrics["step"] > 0)]
+    """The rows of some metrics (name to label), from ``FIRST_STEP`` on."""
+    rows = metrics[metrics["metric"].isin(list(names)) & (metrics["step"] >= FIRST_STEP)]
     out = rows[["seed", "step", "metric", "value"]].copy()
     out["label"] = out["metric"].astype(str).map(dict(names))
     return out.drop(columns="metric").round(4)
@@ -34,7 +37,13 @@ def panel(
     levels: dashed reference lines, label to value.
     """
     scale = alt.Scale(domain=list(colours), range=[PALETTE[c] for c in colours.values()])
-    x = alt.X("step:Q", scale=alt.Scale(type="log"), axis=STEP_AXIS, title="step")
+    ends = [FIRST_STEP, int(rows["step"].max())]
+    x = alt.X(
+        "step:Q",
+        scale=alt.Scale(type="log", domain=ends, nice=False),
+        axis=STEP_AXIS,
+        title="training step (log scale)",
+    )
     lines = (
         alt.Chart(rows)
         .mark_line(strokeWidth=1.5, opacity=0.75)
@@ -85,14 +94,14 @@ def step_slider(steps: Sequence[int], start: int, name: str = "step") -> alt.Par
 
 
 def step_rule(steps: Sequence[int], slider: alt.Parameter) -> alt.LayerChart:
-    """The vertical line, with its step, that the slider moves through a panel."""
+    """The vertical line, with its step above, that the slider moves through a panel."""
     data = pd.DataFrame({"number": range(len(steps)), "step": list(steps)})
-    base = (
-        alt.Chart(data)
-        .transform_filter(alt.datum.number == slider)
-        .encode(x=alt.X("step:Q", scale=alt.Scale(type="log")))
+    base = alt.Chart(data).transform_filter(alt.datum.number == slider).encode(x="step:Q")
+    rule = base.mark_rule(strokeWidth=1.5, opacity=0.8)
+    label = base.mark_text(baseline="bottom", dy=-2, fontWeight="bold").encode(
+        y=alt.value(0), text=alt.Text("step:Q", format=",")
     )
-    return base.mark_rule(strokeWidth=1.5, opacity=0.8)
+    return alt.layer(rule, label)
 
 
 def head_relation_map(
@@ -130,3 +139,81 @@ def head_relation_map(
         )
         .properties(width=WIDTH, height=20 * len(relations))
     )
+
+
+def central_figure(
+    metrics: pd.DataFrame,
+    heads: pd.DataFrame,
+    onsets: pd.DataFrame,
+    relations: Sequence[str],
+    checkpoints: int = 40,
+) -> alt.VConcatChart:
+    """Loss, UAS and minimal pairs of every seed on one log axis, with the head map below.
+
+    metrics, heads: the tables of a bundle of runs. onsets: seed, step, kind. One slider
+    moves a line through the panels and turns the map, which shows the first seed.
+    """
+    first = metrics["seed"].min()
+    uas = metrics[(metrics["metric"] == "uas_per_relation") & (metrics["step"] >= FIRST_STEP)]
+    measured = sorted(uas[uas["seed"] == first]["step"].unique())
+    keep = max(1, round(len(measured) / checkpoints))
+    steps = [int(s) for s in measured[::-1][::keep][::-1]]
+    slider = step_slider(steps, start=len(steps) // 2)
+    constant = metrics[metrics["step"] == 0].groupby("metric", observed=True)["value"].mean()
+
+    def with_marks(chart: alt.LayerChart, label_of_kind: Mapping[str, str]) -> alt.LayerChart:
+        marks = onset_points(metrics, onsets, label_of_kind)
+        return alt.layer(chart, onset_marks(marks, KINDS), step_rule(steps, slider))
+
+    loss = panel(
+        curves(metrics, {"valid_loss": "validation loss"}),
+        "loss (nats)",
+        {"validation loss": "grey"},
+        {
+            "unigram entropy": constant["unigram_entropy"],
+            "bigram model": constant["bigram_cross_entropy"],
+        },
+    )
+    attachment = panel(
+        curves(metrics, {"uas_best_head": "best head", "uas_per_relation": "per relation"}),
+        "UAS",
+        {"best head": "blue", "per relation": "rust"},
+        {
+            "best offset": constant["baseline_offset"],
+            "best offset per relation": constant["baseline_offset_per_relation"],
+        },
+    )
+    pairs = panel(
+        curves(metrics, {"pairs_accuracy": "minimal pairs"}),
+        "accuracy",
+        {"minimal pairs": "green"},
+        {"chance": 0.5},
+    )
+    structure, capability = KINDS
+    table = heads[heads["seed"] == first].rename(columns={"detail": "relation", "value": "uas"})
+    stacked = alt.vconcat(
+        with_marks(loss, {k: "valid_loss" for k in KINDS}),
+        with_marks(attachment, {structure: "uas_per_relation"}),
+        with_marks(pairs, {capability: "pairs_accuracy"}),
+        head_relation_map(table, steps, slider, relations).properties(
+            title=f"Which head finds which relation, at the slider's step (seed {first})"
+        ),
+    )
+    return stacked.add_params(slider).resolve_scale(color="independent", shape="shared")
+
+
+KINDS = {"structure onset": "triangle-up", "capability onset": "circle"}
+
+
+def onset_points(
+    metrics: pd.DataFrame, onsets: pd.DataFrame, metric_of_kind: Mapping[str, str]
+) -> pd.DataFrame:
+    """Onsets with the height of their own seed's curve: seed, step, kind, value."""
+    rows = []
+    for onset in onsets[onsets["kind"].isin(list(metric_of_kind))].itertuples():
+        curve = metrics[
+            (metrics["metric"] == metric_of_kind[onset.kind]) & (metrics["seed"] == onset.seed)
+        ].sort_values("step")
+        height = np.interp(onset.step, curve["step"], curve["value"])
+        rows.append((onset.seed, onset.step, onset.kind, round(float(height), 4)))
+    return pd.DataFrame(rows, columns=["seed", "step", "kind", "value"])

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerFast
 
 from sas_lib import toy_english
 from sas_lib.corpus import CorpusError, encode, read_text, train_tokenizer
@@ -49,14 +50,29 @@ def toy_data(config: Config, sentences: int = 100_000, quiet: bool = False) -> D
     )
 
 
-def toy_measures(treebank: int = 300, pairs: int = 20, full_map: bool = True) -> list[Measure]:
+def toy_measures(
+    tokenizer: PreTrainedTokenizerFast, treebank: int = 300, pairs: int = 10, full_map: bool = True
+) -> list[Measure]:
     """UAS on gold toy trees and minimal pairs, small enough to take at each checkpoint."""
     gold = list(toy_english.sentences(treebank, TREEBANK_SEED))
-    chosen = {
-        name: [(pair.good, pair.bad) for pair in of_paradigm]
-        for name, of_paradigm in toy_english.minimal_pairs(pairs, PAIRS_SEED).items()
+    return [uas_measure(gold, full_map), pairs_measure(toy_pairs(tokenizer, pairs))]
+
+
+def toy_pairs(tokenizer: PreTrainedTokenizerFast, n: int) -> dict[str, list[tuple[str, str]]]:
+    """The first ``n`` toy pairs of each paradigm whose members have equally many pieces.
+
+    A pseudo-log-likelihood is a sum over pieces, so a model that has learnt nothing prefers
+    the sentence with fewer of them. Among these pairs it is at chance.
+    """
+
+    def size(text: str) -> int:
+        return len(tokenizer(text)["input_ids"])
+
+    drawn = toy_english.minimal_pairs(6 * n, PAIRS_SEED)
+    return {
+        name: [(p.good, p.bad) for p in of_paradigm if size(p.good) == size(p.bad)][:n]
+        for name, of_paradigm in drawn.items()
     }
-    return [uas_measure(gold, full_map), pairs_measure(chosen)]
 
 
 def toy_run(
@@ -69,7 +85,7 @@ def toy_run(
 ) -> Path:
     """Train on toy English; returns the metrics file."""
     data = toy_data(config, sentences, quiet)
-    return pretrain(out, config, data, toy_measures(), resume, device, quiet)
+    return pretrain(out, config, data, toy_measures(data.tokenizer), resume, device, quiet)
 
 
 # Checkpoints, as shares of the run, at which the attention explorer looks.

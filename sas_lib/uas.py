@@ -55,8 +55,8 @@ class Arcs:
     correct: bool [arcs, layers, heads, 2], is the predicted head the gold head?
     attention: float32 [arcs, layers, heads, 2], the word-level attention on the gold arc.
     relation: [arcs] relation labels. distance: int [arcs], head minus dependent, 0 for the
-    root. sentence: int [arcs]. in_reach: bool [arcs, offsets], is there a word at the
-    dependent's position + offset? skipped: (reason, sentences, words) left out.
+    root. sentence: int [arcs], its number in the treebank. n_sentences: how many were
+    scored. skipped: what was left out, as {reason, sentences, words}.
     """
 
     correct: np.ndarray
@@ -130,8 +130,9 @@ def _fitting(
     """Sort out the sentences that cannot be scored, with the reason."""
     fitting: list[_Numbered] = []
     left_out: dict[str, list[int]] = {}
+    encoded = tokenizer([" ".join(s.words) for s in sentences], verbose=False)["input_ids"]
     for number, sentence in enumerate(sentences):
-        pieces = len(tokenizer(list(sentence.words), is_split_into_words=True)["input_ids"])
+        pieces = len(encoded[number])
         if len(sentence) < 2:
             left_out.setdefault("a single word has no possible head", []).append(len(sentence))
         elif pieces > limit:
@@ -173,10 +174,9 @@ def _score_batch(
     for attention in word_attention(model, batch):
         predicted = implicit_parse(attention, batch.words)[row, :, :, dependent].cpu().numpy()
         correct.append((predicted == gold_or_zero[:, None, None]) & ~is_root[:, None, None])
-        on_arc = torch.stack(
-            [attention[row, :, dependent, gold_or_zero], attention[row, :, gold_or_zero, dependent]],
-            dim=-1,
-        )
+        from_dependent = attention[row, :, dependent, gold_or_zero]
+        from_head = attention[row, :, gold_or_zero, dependent]
+        on_arc = torch.stack([from_dependent, from_head], dim=-1)
         mass.append(np.where(is_root[:, None, None], 0.0, on_arc.cpu().numpy()))
     has_piece = (batch.membership.sum(-1) > 0).numpy()
     return [
@@ -198,7 +198,8 @@ def summarise(
     """The UAS figures of a treebank, as the dictionary that ``sas uas --json`` prints.
 
     Root and punctuation are left out by default. A root counts as an arc that nobody can
-    predict. uas and shares are fractions; layers and heads count from 0.
+    predict. uas and shares are fractions; layers and heads count from 0. A held-out figure
+    is None where all arcs are in even- or all in odd-numbered sentences.
 
     Raises:
         ValueError: no arc is left.
@@ -212,7 +213,7 @@ def summarise(
     arcs = arcs.select(keep)
     if not len(arcs.relation):
         raise ValueError("no arc left to score")
-    n_arcs, layers, heads, _ = arcs.correct.shape
+    n_arcs, heads = len(arcs.correct), arcs.correct.shape[2]
     correct = arcs.correct.reshape(n_arcs, -1)
     offset_hit = arcs.distance[:, None] == np.asarray(OFFSETS)
     groups = relation_groups(arcs.relation)
@@ -229,7 +230,7 @@ def summarise(
             "relation": name,
             "n": len(where),
             "uas": float(hit[where].mean()),
-            "held_out_uas": float(held_out[where].mean()),
+            "held_out_uas": _share(held_out[where]),
             **head_name(chosen[name], heads),
             "offset": OFFSETS[chosen_offset[name]],
             "offset_uas": float(offset_hit[where, chosen_offset[name]].mean()),
@@ -241,12 +242,12 @@ def summarise(
         "n_arcs": n_arcs,
         "best_head": {
             "uas": float(correct[:, best].mean()),
-            "held_out_uas": float(held_out_best.mean()),
+            "held_out_uas": _share(held_out_best),
             **head_name(best, heads),
         },
         "per_relation": {
             "uas": float(hit.mean()),
-            "held_out_uas": float(held_out.mean()),
+            "held_out_uas": _share(held_out),
             "relations": rows,
         },
         "baselines": {
@@ -290,9 +291,10 @@ def held_out_hits(
 
     The halves are the even- and odd-numbered sentences, each chosen on and scored on in
     turn, so that every arc counts once. A relation that the other half lacks is scored by
-    the predictor that is best there over all arcs.
+    the predictor that is best there over all arcs. Returns float [arcs], 1 for right, NaN
+    where the other half has no arc at all.
     """
-    hit = np.zeros(len(correct), dtype=bool)
+    hit = np.full(len(correct), np.nan)
     half = sentence % 2
     for scored in (0, 1):
         if not (half != scored).any():
@@ -303,6 +305,11 @@ def held_out_hits(
             best = int(correct[other].mean(0).argmax()) if len(other) else fallback
             hit[own] = correct[own, best]
     return hit
+
+
+def _share(hit: np.ndarray) -> float | None:
+    """The share of hits; None where there is nothing to hold out."""
+    return None if np.isnan(hit).any() else float(hit.mean())
 
 
 def head_name(predictor: int, heads: int) -> dict[str, Any]:
@@ -343,5 +350,5 @@ def _beyond_offset(
     return {
         "n": int(missed.sum()),
         "uas": float(hit[missed].mean()),
-        "rechosen_uas": float(held_out_hits(rest, groups, arcs.sentence[missed]).mean()),
+        "rechosen_uas": _share(held_out_hits(rest, groups, arcs.sentence[missed])),
     }

@@ -46,7 +46,8 @@ FLOORS = [
     {"regularizer", "uas", "minimal_pairs", "finetune", "complexity", "onsets"},
     {"pretraining"},
     {"measures", "runs", "results", "heavy"},
-    {"charts", "run_figures", "widgets"},
+    {"charts", "attention_explorer", "widgets"}
+    | {path.stem for path in MODULES if path.stem.endswith("_figures")},
     {"cli"},
 ]
 

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from sas_lib.toy_english import function_words as fw
 from sas_lib.toy_english.function_words import BE, Tense
-from sas_lib.toy_english.lexicon import Form, Noun, Table, Verb
+from sas_lib.toy_english.lexicon import Noun, Verb
 from sas_lib.toy_english.predicates import CLAUSAL, Predicates
+from sas_lib.toy_english.tables import Form, Table
 from sas_lib.toy_english.trees import Nominal, Predicate, Word
 
 SUBJECT_PRONOUN = 0.08
 SAME_TOPIC = 0.40  # a lower clause is about the subject of the higher one
 SAME_FIELD = 0.60  # its verb is of the same semantic field
 SECOND_PREDICATE = (0.10, 0.03, 0.0, 0.0)
-ONLY = 0.03
+ONLY = 0.04
 
 _KINDS = [
-    Table([("active", 66), ("passive", 12), ("adjective", 9), ("noun", 4), ("place", 4), ("there", 5)]),
+    Table(
+        [
+            ("active", 66),
+            ("passive", 12),
+            ("adjective", 9),
+            ("noun", 4),
+            ("place", 4),
+            ("there", 5),
+        ]
+    ),
     Table([("active", 72), ("passive", 10), ("adjective", 12), ("noun", 4), ("place", 2)]),
     Table([("active", 76), ("passive", 8), ("adjective", 14), ("place", 2)]),
 ]
@@ -28,7 +38,7 @@ class Clauses(Predicates):
     def finite(
         self, subject: Nominal, predicate: Predicate, tense: Tense, inverted: bool = False
     ) -> list[Word]:
-        """Subject and predicate as a finite clause in order, agreement and auxiliaries added."""
+        """Subject and predicate as a finite clause, with agreement and auxiliaries."""
         head, be = predicate.head, predicate.be
         if predicate.verb is not None and not be:
             if tense.progressive and "stative" in predicate.verb.flags:
@@ -76,12 +86,17 @@ class Clauses(Predicates):
         elif kind == "passive":
             subject, predicate = self.passive_clause(field, tense, depth, topic, front)
         else:
+            if self.random() < 0.7:  # to be something is seldom told in the perfect
+                tense = tense._replace(perfect=False)
             subject, predicate = self.copular_clause(kind, depth, topic)
-        if kind == "active" and frame not in CLAUSAL and self.random() < SECOND_PREDICATE[depth]:
+        if subject.words[0].form is fw.NO:
+            tense = tense._replace(negative=False)
+        plain = kind == "active" and frame not in CLAUSAL
+        if plain and self.random() < SECOND_PREDICATE[depth]:
             self.second_predicate(subject, predicate, tense, depth, inverted)
         relation = "nsubj:pass" if predicate.be == "aux:pass" else "nsubj"
         subject.head.attach(relation, predicate.head)
-        self.middle_adverb(predicate, tense, subject.licenser or inverted)
+        self.middle_adverb(predicate, tense, ever_rate(subject, tense, inverted))
         return predicate.head, self.finite(subject, predicate, tense, inverted), subject
 
     def second_predicate(
@@ -105,7 +120,7 @@ class Clauses(Predicates):
         if field and self.random() < SAME_FIELD:
             table = self.lexicon.verbs_of[field]
         while True:
-            verb = self.pick(table)
+            verb = self.fresh(table)
             frame = self.pick(verb.frames)
             if depth < 2 or frame not in CLAUSAL:
                 return verb, frame
@@ -113,20 +128,20 @@ class Clauses(Predicates):
 
     def subject(self, table: Table[Noun], depth: int, topic: Nominal | None) -> Nominal:
         """A subject from ``table``; perhaps a pronoun, for ``topic`` where it can be."""
-        noun = self.pick(table)
+        noun = self.fresh(table)
         if topic is not None and topic.noun.kind == noun.kind and self.random() < SAME_TOPIC:
             return self.pronoun(topic)
         if self.random() < SUBJECT_PRONOUN:
             return self.any_pronoun(noun)
         nominal = self.noun_phrase(noun, depth)
-        if depth == 0 and self.random() < ONLY:
+        if depth < 2 and self.random() < ONLY:
             self.focus(nominal)
         return nominal
 
     def focus(self, nominal: Nominal) -> None:
         """Put "only" or "even" before the phrase; "only" licenses "ever"."""
         if nominal.words[0].form not in (fw.NO, fw.FEW, fw.A, fw.MANY, fw.MOST, fw.EVERY):
-            form = fw.ONLY if self.random() < 0.6 else fw.EVEN
+            form = fw.ONLY if self.random() < 0.46 else fw.EVEN
             nominal.words.insert(0, Word(form, "advmod", nominal.head))
             nominal.licenser = form is fw.ONLY
 
@@ -153,7 +168,12 @@ class Clauses(Predicates):
         return subject, predicate
 
     def passive_clause(
-        self, field: str, tense: Tense, depth: int, topic: Nominal | None, front: list[Word] | None
+        self,
+        field: str,
+        tense: Tense,
+        depth: int,
+        topic: Nominal | None,
+        front: list[Word] | None,
     ) -> tuple[Nominal, Predicate]:
         while True:
             verb, _ = self.verb_and_frame(field, 0)
@@ -171,7 +191,7 @@ class Clauses(Predicates):
         if verb.particle:
             predicate.rest.append(Word(verb.particle, "compound:prt", head))
         if self.random() < 0.5:
-            noun = self.pick(verb.subjects)
+            noun = self.fresh(verb.subjects)
             predicate.rest += self.prepositional(
                 fw.BY, noun, "obl:agent", head, min(depth + 1, 3)
             )
@@ -189,7 +209,7 @@ class Clauses(Predicates):
         subject = self.subject(nouns, depth, topic)
         if kind == "noun" and subject.noun.classes and subject.head.form.upos != "PRON":
             return subject, self.class_predicate(subject)
-        if kind == "place" and subject.noun.phrases:
+        if kind == "place" and subject.noun.places:
             return subject, self.place_predicate(subject, depth)
         return subject, self.adjective_predicate(subject)
 
@@ -200,7 +220,7 @@ class Clauses(Predicates):
             words.insert(0, Word(self.pick(self.lexicon.closed["degree"]), "advmod", head))
         elif self.random() < 0.1:
             second = Word(self.adjective_for(subject.noun), "conj", head)
-            if second.form is not head.form:
+            if not self.alike(head.form, second.form):
                 words += [Word(fw.AND, "cc", second), second]
         return Predicate(head, words, be="cop")
 
@@ -211,16 +231,16 @@ class Clauses(Predicates):
         plural = subject.pronoun == "they"
         head = Word(noun.plural if plural and noun.plural else noun.singular)
         words = [head]
-        if self.random() < 0.5:
+        if self.random() < (0.5 if subject.noun.kind == "person" else 0.85):
             words.insert(0, Word(self.adjective_for(subject.noun), "amod", head))
         if not plural:
             words.insert(0, Word(fw.A, "det", head))
         return Predicate(head, words, be="cop")
 
     def place_predicate(self, subject: Nominal, depth: int) -> Predicate:
-        assert subject.noun.phrases is not None
-        preposition, nouns = self.pick(subject.noun.phrases)
-        nominal = self.noun_phrase(self.pick(nouns), min(depth + 1, 3))
+        assert subject.noun.places is not None
+        preposition, nouns = self.pick(subject.noun.places)
+        nominal = self.noun_phrase(self.fresh(nouns), min(depth + 1, 3))
         case = Word(preposition, "case", nominal.head)
         return Predicate(nominal.head, [case, *nominal.words], be="cop")
 
@@ -229,14 +249,14 @@ class Clauses(Predicates):
     ) -> tuple[Word, list[Word], Nominal]:
         """There is something somewhere; or there seems to be."""
         noun = self.pick(self.lexicon.verb_table).subjects.draw(self.random())
-        while noun.proper or noun.phrases is None:
+        while noun.proper or noun.places is None:
             noun = self.pick(self.lexicon.verb_table).subjects.draw(self.random())
         nominal = self.noun_phrase(noun, max(depth, 1), "indefinite ")
         there = Nominal(word := Word(fw.THERE), [word], noun, nominal.pronoun)
-        preposition, nouns = self.pick(noun.phrases)
+        preposition, nouns = self.pick(noun.places)
         be = Word(BE["base"]._replace(upos="VERB"))
         nominal.head.attach("nsubj", be)
-        place = self.prepositional(preposition, self.pick(nouns), "obl", be, 1)
+        place = self.prepositional(preposition, self.fresh(nouns), "obl", be, 1)
         if not inverted and self.random() < 0.15:
             return self.existential_raising(there, nominal, be, place, tense)
         word.attach("expl", be)
@@ -253,13 +273,15 @@ class Clauses(Predicates):
         rest = [head, Word(fw.TO, "mark", be), be, *nominal.words, *place]
         return head, self.finite(there, Predicate(head, rest, verb), tense), there
 
-    def middle_adverb(self, predicate: Predicate, tense: Tense, licensed: bool) -> None:
-        """Perhaps "ever" where it is licensed; elsewhere "often", "probably", "never"."""
+    def middle_adverb(self, predicate: Predicate, tense: Tense, ever: float) -> None:
+        """Perhaps "ever", at its rate where it is licensed; elsewhere "often" or "never"."""
+        if predicate.middle:
+            return
         u = self.random()
         closed = self.lexicon.closed
         form: Form | None = None
-        if licensed or tense.negative:
-            form = fw.EVER if u < 0.22 else self.pick(closed["certainty"]) if u < 0.25 else None
+        if ever:
+            form = fw.EVER if u < ever else None
         elif u < 0.06 and not tense.progressive:
             form = self.pick(closed["frequency"])
         elif u < 0.08:
@@ -268,3 +290,10 @@ class Clauses(Predicates):
             form = fw.NEVER
         if form is not None:
             predicate.middle.insert(0, Word(form, "advmod", predicate.head))
+
+
+def ever_rate(subject: Nominal, tense: Tense, inverted: bool = False) -> float:
+    """How often "ever" comes in a clause; 0 where nothing licenses it."""
+    if subject.licenser:
+        return 0.4
+    return 0.15 if tense.negative or inverted else 0.0

@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-from sas_lib.toy_english.lexicon import Form, Table
+from sas_lib.toy_english.tables import Form, Table, zipf
+
+CLOSED: list[Form] = []  # every form made in this module
 
 
 def _form(text: str, upos: str, features: str = "_", lemma: str = "") -> Form:
-    return Form(text, lemma or text, upos, features)
+    CLOSED.append(form := Form(text, lemma or text, upos, features))
+    return form
 
 
 # The agreement of a subject: which form of the verb it takes.
@@ -83,7 +86,10 @@ DETERMINERS: dict[str, Table[Form | None]] = {
     "definite singular": Table([(THE, 85), (THIS, 4), (THAT, 4), (A, 7)]),
     "definite plural": Table([(THE, 70), (None, 12), (THESE, 5), (THOSE, 5), (SOME, 8)]),
     "definite mass": Table([(THE, 92), (THIS, 4), (THAT, 4)]),
-    "indefinite singular": Table([(A, 75), (ANOTHER, 8), (NO, 12), (SOME, 5)]),
+    "owner singular": Table([(THE, 80), (A, 12), (THIS, 4), (THAT, 4)]),
+    "owner plural": Table([(THE, 84), (SOME, 6), (THESE, 5), (THOSE, 5)]),
+    "owner mass": Table([(THE, 1)]),
+    "indefinite singular": Table([(A, 78), (ANOTHER, 9), (NO, 13)]),
     "indefinite plural": Table(
         [(SOME, 20), (MANY, 20), (SEVERAL, 10), (NO, 10), (FEW, 8), (None, 12)]
         + [(n, 20 / (i + 2)) for i, n in enumerate(NUMERALS)]
@@ -108,12 +114,14 @@ THERE = _form("there", "PRON")
 NOT = _form("not", "PART", "Polarity=Neg")
 NEVER = _form("never", "ADV", "Polarity=Neg")
 EVER = _form("ever", "ADV")
+SELDOM = _form("seldom", "ADV")
 ONLY = _form("only", "ADV")
 EVEN = _form("even", "ADV")
 TO = _form("to", "PART")
 THAT_MARK = _form("that", "SCONJ")
 WHETHER = _form("whether", "SCONJ")
 BY = _form("by", "ADP")
+TO_SOMEONE = _form("to", "ADP")
 CLITIC = _form("'s", "PART")
 PLURAL_CLITIC = _form("'", "PART", "_", "'s")
 AND = _form("and", "CCONJ")
@@ -128,7 +136,40 @@ SUBORDINATORS = Table(
         "because while after before although until if since".split())]
     + [(_form("when", "ADV", "PronType=Rel"), 4.0)]
 )  # fmt: skip
-TEMPORAL = Table([(_form(w, "SCONJ"), x) for w, x in (("after", 3), ("before", 3), ("while", 2))])
+TEMPORAL = Table(
+    [(_form(w, "SCONJ"), x) for w, x in (("after", 3), ("before", 3), ("while", 2))]
+)
+
+
+YESTERDAY, TODAY, TOMORROW, NOW, SOON, AGAIN = (
+    _form(word, "ADV") for word in "yesterday today tomorrow now soon again".split()
+)
+IN, ON = _form("in", "ADP"), _form("on", "ADP")
+LAST, NEXT = _form("last", "ADJ", "Degree=Pos"), _form("next", "ADJ", "Degree=Pos")
+
+
+def _times(words: str, upos: str = "NOUN") -> Table[Form]:
+    forms = [_form(word, upos, _SINGULAR) for word in words.split()]
+    return Table(zipf(forms, 1.0))
+
+
+DAYS = _times("Monday Friday Sunday Saturday", "PROPN")
+PARTS_OF_DAY = _times("morning evening summer winter afternoon spring")
+SPANS = _times("week night year day month")
+# When: how the expression opens, and what follows, by the tense that it goes with.
+TIMES: dict[str, Table[tuple[Form, Table[Form] | None]]] = {
+    "past": Table(
+        [((YESTERDAY, None), 4), ((IN, PARTS_OF_DAY), 4), ((ON, DAYS), 2), ((LAST, SPANS), 3)]
+    ),
+    "present": Table(
+        [((IN, PARTS_OF_DAY), 4), ((ON, DAYS), 2), ((EVERY, SPANS), 3), ((TODAY, None), 1)]
+    ),
+    "now": Table([((NOW, None), 3), ((TODAY, None), 2), ((AGAIN, None), 2)]),
+    "will": Table(
+        [((TOMORROW, None), 4), ((SOON, None), 3), ((NEXT, SPANS), 2), ((ON, DAYS), 2)]
+    ),
+    "other": Table([((AGAIN, None), 2), ((TODAY, None), 1), ((IN, PARTS_OF_DAY), 1)]),
+}
 
 
 def _auxiliary(lemma: str, forms: str) -> dict[str, Form]:
@@ -191,9 +232,7 @@ TENSES = Table(
 
 
 @cache
-def auxiliaries(
-    tense: Tense, agreement: int, operator: bool
-) -> tuple[tuple[Form, ...], str]:
+def auxiliaries(tense: Tense, agreement: int, operator: bool) -> tuple[tuple[Form, ...], str]:
     """The auxiliaries before a verb, and the name of the form that the verb then takes.
 
     operator: the clause needs an auxiliary (negation or inversion before a full verb),

@@ -6,17 +6,18 @@ from collections.abc import Iterator
 
 from sas_lib.toy_english import function_words as fw
 from sas_lib.toy_english.function_words import TENSES, Tense
-from sas_lib.toy_english.lexicon import Form, Noun, Table
+from sas_lib.toy_english.lexicon import Noun
 from sas_lib.toy_english.subordination import Subordination
+from sas_lib.toy_english.tables import Form, Table
 from sas_lib.toy_english.trees import Nominal, Word, to_sentence
 from sas_lib.treebank import Sentence
 
 SHORTEST, LONGEST = 3, 40
-ORDINARY, THINNED = (7, 24), 0.5
+ORDINARY, THINNED = (7, 22), 0.5
 
 NEGATION = 0.11
 ADVERBIAL_CLAUSE = 0.11
-SECOND_CLAUSE = 0.06
+SECOND_CLAUSE = 0.05
 SENTENCE_ADVERB = 0.02
 APPOSITION = 0.22
 
@@ -25,7 +26,6 @@ _POLAR = Table([("active", 70), ("passive", 8), ("adjective", 14), ("there", 8)]
 _WH = Table([("object", 40), ("subject", 20), ("adverb", 30), ("long", 10)])
 _WH_ADVERBS = Table([(fw.WHERE, 4), (fw.WHY, 3), (fw.WHEN, 2), (fw.HOW, 2)])
 _POSTURES = "sleep rest wait live graze nest hide appear".split()
-_SELDOM = Form("seldom", "seldom", "ADV")
 _SAYING = "say think believe claim hope know".split()
 
 
@@ -35,6 +35,7 @@ class Grammar(Subordination):
     def sentence(self) -> Sentence:
         """The next sentence of the stream; too short or too long ones are drawn again."""
         while True:
+            self.said.clear()
             tense = self.pick(TENSES)
             if self.random() < NEGATION and tense.modal not in ("can", "may"):
                 tense = tense._replace(negative=True)
@@ -70,6 +71,8 @@ class Grammar(Subordination):
             words = words + self.second_clause(head, tense, subject)
         elif u < ADVERBIAL_CLAUSE + SECOND_CLAUSE + SENTENCE_ADVERB and not front:
             front = [Word(self.pick(self.lexicon.closed["sentence_adverbs"]), "advmod", head)]
+            if front[0].form.text == "perhaps":
+                return front + words
         return [*front, Word(fw.COMMA, "punct", head), *words] if front else words
 
     def field_of(self, head: Word) -> str:
@@ -121,7 +124,7 @@ class Grammar(Subordination):
         if self.random() < 0.5:
             tense = tense._replace(negative=False, progressive=False)
             head, words, _ = self.clause(tense, 0, inverted=True, kind="active")
-            adverb = fw.NEVER if self.random() < 0.7 else _SELDOM
+            adverb = fw.NEVER if self.random() < 0.7 else fw.SELDOM
             return [Word(adverb, "advmod", head), *words]
         verb = self.lexicon.verb[_POSTURES[int(self.random() * len(_POSTURES))]]
         subject = self.noun_phrase(self.pick(verb.subjects), 0)

@@ -1,74 +1,10 @@
-"""The lexicon of toy English: words, their forms, and what they like to go with.
-
-A preference is a :class:`Table` of words. It is built from the clusters that a word's
-entry names (in the TOML files beside this module), so that "bake" prefers cakes to coats,
-and from an order of each head's own, drawn once and for all, so that among the cakes it
-prefers some to others. Both orders are Zipfian. A small share of each table leaks to
-anything of the same kind, which keeps the preferences soft.
-"""
+"""What the lexicon of toy English holds: nouns, verbs, and what they like to go with."""
 
 from __future__ import annotations
 
-import random
-import tomllib
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
-from itertools import accumulate
-from typing import Any, Generic, NamedTuple, TypeVar
 
-from sas_lib.toy_english.morphology import add_ed, add_ing, add_s
-
-LEAK = {"person": 0.12, "animal": 0.12}
-LEAK_ELSEWHERE = 0.04
-FREQUENCY_EXPONENT = 0.5  # of the order in which a cluster lists its nouns
-TASTE_EXPONENT = 1.0  # of the order that is each head's own
-VERB_EXPONENT = 0.9
-
-T = TypeVar("T")
-
-
-class Form(NamedTuple):
-    """An inflected word as it stands in a sentence."""
-
-    text: str
-    lemma: str
-    upos: str
-    features: str = "_"
-
-
-class Table(Generic[T]):
-    """A discrete distribution; with probability ``share`` it defers to ``leak``."""
-
-    __slots__ = ("cumulative", "items", "leak", "share")
-
-    def __init__(
-        self, weighted: Iterable[tuple[T, float]], leak: Table[T] | None = None, share: float = 0.0
-    ) -> None:
-        pairs = list(weighted)
-        if not pairs:
-            raise ValueError("a table needs at least one item")
-        self.items = [item for item, _ in pairs]
-        self.leak = leak
-        self.share = share if leak else 0.0
-        total = sum(weight for _, weight in pairs) / (1 - self.share)
-        self.cumulative = [self.share + c / total for c in accumulate(w for _, w in pairs)]
-        self.cumulative[-1] = 1.0
-
-    def draw(self, u: float) -> T:
-        """The item at ``u``, a uniform draw from [0, 1)."""
-        if u < self.share and self.leak is not None:
-            return self.leak.draw(u / self.share)
-        return self.items[bisect_right(self.cumulative, u)]
-
-    def weighted(self) -> Iterator[tuple[T, float]]:
-        """The items with their probabilities, the leak left out."""
-        previous = self.share
-        for item, c in zip(self.items, self.cumulative, strict=True):
-            yield item, c - previous
-            previous = c
+from sas_lib.toy_english.tables import Form, Table
 
 
 @dataclass(eq=False, slots=True)
@@ -86,6 +22,7 @@ class Noun:
     mates: Table[Noun] | None = None
     adjectives: Table[Form] | None = None
     phrases: Table[tuple[Form, Table[Noun]]] | None = None
+    places: Table[tuple[Form, Table[Noun]]] | None = None
     owners: Table[Noun] | None = None
     owned: Table[Noun] | None = None
     compounds: Table[Form] | None = None
@@ -111,307 +48,49 @@ class Verb:
     particle: Form | None
     frames: Table[str]
 
+    @property
+    def frames_of(self) -> set[str]:
+        """The names of the frames the verb is used in."""
+        return set(self.frames.items)
+
 
 @dataclass(slots=True)
 class Lexicon:
-    """All words of toy English. Fetch it with :func:`load`."""
+    """All words of toy English. Fetch it with :func:`.loading.load`."""
 
     nouns: list[Noun] = field(default_factory=list)
     verbs: list[Verb] = field(default_factory=list)
     adjectives: list[Form] = field(default_factory=list)
     clusters: dict[str, list[Noun]] = field(default_factory=dict)
     groups: dict[str, list[Noun]] = field(default_factory=dict)
+    kinds: dict[str, Table[Noun]] = field(default_factory=dict)
     fields: list[str] = field(default_factory=list)
     adverbs: dict[str, list[Form]] = field(default_factory=dict)
     closed: dict[str, Table[Form]] = field(default_factory=dict)
     verb_table: Table[Verb] = field(default=None)  # type: ignore[arg-type]
     verbs_of: dict[str, Table[Verb]] = field(default_factory=dict)
     verb: dict[str, Verb] = field(default_factory=dict)
-    group_of: dict[str, str] = field(default_factory=dict)
+    openers: set[str] = field(default_factory=set)
+    group_of: dict[str, set[str]] = field(default_factory=dict)
     names: dict[str, Table[Noun]] = field(default_factory=dict)
     common: dict[str, Table[Noun]] = field(default_factory=dict)
 
-    def forms(self) -> set[str]:
-        """Every form of the open classes, in lower case."""
-        found = {form.text.lower() for form in self.adjectives}
+    def forms(self) -> set[Form]:
+        """Every form of every word."""
+        found = set(self.adjectives).union(*self.adverbs.values())
         for noun in self.nouns:
-            found |= {f.text.lower() for f in (noun.singular, noun.plural) if f}
-            if noun.compounds:
-                found |= {f.text.lower() for f in noun.compounds.items}
+            found |= {form for form in (noun.singular, noun.plural) if form}
+            found |= set(noun.compounds.items if noun.compounds else [])
+            found |= prepositions(noun.phrases)
+            for other in noun.classes.items if noun.classes else []:
+                found |= {form for form in (other.singular, other.plural) if form}
         for verb in self.verbs:
-            found |= {form.text.lower() for form in verb.forms.values()}
-        for adverbs in self.adverbs.values():
-            found |= {form.text.lower() for form in adverbs}
+            found |= set(verb.forms.values())
+            found |= prepositions(verb.phrases)
+            found |= {verb.particle} if verb.particle else set()
         return found
 
 
-def zipf(items: Sequence[T], exponent: float) -> list[tuple[T, float]]:
-    """Weights that fall with the rank in ``items``."""
-    return [(item, (rank + 1) ** -exponent) for rank, item in enumerate(items)]
-
-
-def own_order(items: Sequence[T], key: str) -> list[T]:
-    """The items in an order that belongs to ``key``, the same in every run."""
-    order = list(items)
-    random.Random(key).shuffle(order)
-    return order
-
-
-def taste(items: Sequence[T], key: str) -> list[tuple[T, float]]:
-    """Weights from the common frequency (the order of ``items``) and ``key``'s own order."""
-    own = dict((id(item), w) for item, w in zipf(own_order(items, key), TASTE_EXPONENT))
-    pairs = [(item, w * own[id(item)]) for item, w in zipf(items, FREQUENCY_EXPONENT)]
-    total = sum(w for _, w in pairs)
-    return [(item, w / total) for item, w in pairs]
-
-
-@cache
-def load() -> Lexicon:
-    """The lexicon, read once from the TOML files of the package."""
-    lexicon = Lexicon()
-    nouns, verbs, modifiers = (_read(f"{name}.toml") for name in ("nouns", "verbs", "modifiers"))
-    _add_nouns(lexicon, nouns)
-    _add_modifiers(lexicon, modifiers)
-    _relate_nouns(lexicon, nouns, modifiers["adjectives"])
-    _add_verbs(lexicon, verbs)
-    _invert_verbs(lexicon)
-    return lexicon
-
-
-def _read(name: str) -> dict[str, Any]:
-    with resources.files(__package__).joinpath(name).open("rb") as file:
-        return tomllib.load(file)
-
-
-def _add_nouns(lexicon: Lexicon, entries: dict[str, Any]) -> None:
-    lexicon.fields = list(entries)
-    for field_name, clusters in entries.items():
-        for cluster, entry in clusters.items():
-            nouns = [make_noun(n, cluster, entry["kind"]) for n in entry["nouns"].split()]
-            names = [
-                make_noun(n, cluster, "person", proper=True)
-                for n in entry.get("names", "").split()
-            ]
-            # Names come early: each is as frequent as a common noun of its cluster.
-            members = nouns[:2] + names[:1] + nouns[2:3] + names[1:] + nouns[3:]
-            lexicon.nouns += members
-            lexicon.clusters[cluster] = members
-            if names:
-                lexicon.names[cluster] = Table(zipf(names, FREQUENCY_EXPONENT))
-            lexicon.common[cluster] = Table(zipf(nouns, FREQUENCY_EXPONENT))
-            for group in (cluster, field_name, entry["kind"]):
-                lexicon.groups.setdefault(group, []).extend(members)
-
-
-def make_noun(entry: str, cluster: str = "", kind: str = "thing", proper: bool = False) -> Noun:
-    """A noun from its notation in nouns.toml, like "waitress:f" or "knife/knives"."""
-    spelling, _, gender = entry.partition(":")
-    singular, _, plural = spelling.partition("/")
-    upos = "PROPN" if proper else "NOUN"
-    countable = plural != "-" and not proper
-    return Noun(
-        lemma=singular,
-        cluster=cluster,
-        kind=kind,
-        singular=Form(singular, singular, upos, "Number=Sing"),
-        plural=Form(plural or add_s(singular), singular, upos, "Number=Plur")
-        if countable
-        else None,
-        gender=gender,
-        proper=proper,
-        irregular=countable and bool(plural),
-    )
-
-
-def _add_modifiers(lexicon: Lexicon, entries: dict[str, Any]) -> None:
-    for name, words in entries["adverbs"].items():
-        lexicon.adverbs[name] = [Form(w, w, "ADV") for w in words.split()]
-    for name, words in entries["closed"].items():
-        lexicon.adverbs[name] = [Form(w, w.lower(), "ADV") for w in words.split()]
-        lexicon.closed[name] = Table(zipf(lexicon.adverbs[name], 0.7))
-    for name, entry in entries["adjectives"].items():
-        for word in entry["words"].split():
-            lexicon.group_of.setdefault(word, name)
-    lexicon.adjectives = [Form(w, w, "ADJ", "Degree=Pos") for w in lexicon.group_of]
-
-
-def _choose(
-    lexicon: Lexicon, groups: str, key: str, leak: bool = True, proper: bool = True
-) -> Table[Noun]:
-    """The taste of ``key`` for the nouns of ``groups``, earlier groups preferred."""
-    weighted: list[tuple[Noun, float]] = []
-    for rank, group in enumerate(groups.split()):
-        members = [n for n in lexicon.groups[group] if proper or not n.proper]
-        weighted += [(n, w / (rank + 1)) for n, w in taste(members, f"{key} {group}")]
-    kind = lexicon.groups[groups.split()[0]][0].kind
-    share = LEAK.get(kind, LEAK_ELSEWHERE) if leak else 0.0
-    return Table(weighted, _anything(kind) if leak else None, share)
-
-
-@cache
-def _kind_tables() -> dict[str, Table[Noun]]:
-    return {}
-
-
-def _anything(kind: str) -> Table[Noun]:
-    return _kind_tables()[kind]
-
-
-def _phrases(
-    lexicon: Lexicon, entry: str, key: str
-) -> Table[tuple[Form, Table[Noun]]] | None:
-    """Prepositional phrases from their notation, like "in:kitchens with:utensils"."""
-    options = []
-    for phrase in entry.split():
-        preposition, _, cluster = phrase.partition(":")
-        nouns = _choose(lexicon, cluster, f"{key} {phrase}")
-        options.append(((Form(preposition, preposition, "ADP"), nouns)))
-    return Table(zipf(options, 1.0)) if options else None
-
-
-def _relate_nouns(lexicon: Lexicon, entries: dict[str, Any], adjectives: dict[str, Any]) -> None:
-    """Fill in what each noun likes beside it: adjectives, owners, phrases, classes."""
-    for kind in {noun.kind for noun in lexicon.nouns}:
-        members = own_order(lexicon.groups[kind], kind)
-        _kind_tables()[kind] = Table(zipf(members, FREQUENCY_EXPONENT))
-    owners: dict[str, list[str]] = {}
-    for clusters in entries.values():
-        for cluster, entry in clusters.items():
-            for owned in entry.get("owns", "").split():
-                owners.setdefault(owned, []).append(cluster)
-        people = [name for name, entry in clusters.items() if entry["kind"] == "person"]
-        for cluster, entry in clusters.items():
-            if people and entry["kind"] in ("thing", "place", "food", "plant", "text"):
-                owners.setdefault(cluster, list(people))
-    for field_name, clusters in entries.items():
-        for cluster, entry in clusters.items():
-            groups = {cluster, field_name, entry["kind"]}
-            classes = entry.get("isa", "friend stranger hero fool relative genius")
-            kinds = [make_noun(word) for word in classes.split()] if "isa" in entry or entry[
-                "kind"
-            ] == "person" else []
-            for noun in lexicon.clusters[cluster]:
-                noun.mates = Table(taste(lexicon.clusters[cluster], noun.lemma))
-                noun.adjectives = _adjectives(lexicon, adjectives, groups, noun)
-                noun.phrases = _phrases(lexicon, entry.get("pp", ""), noun.lemma)
-                if cluster in owners:
-                    key = f"{noun.lemma} owner"
-                    noun.owners = _choose(lexicon, " ".join(owners[cluster]), key, leak=False)
-                if noun.kind == "person" and "owns" in entry:
-                    noun.owned = _choose(
-                        lexicon, entry["owns"], f"{noun.lemma} owns", leak=False, proper=False
-                    )
-                if "compound" in entry and not noun.proper:
-                    words = [Form(w, w, "NOUN", "Number=Sing") for w in entry["compound"].split()]
-                    noun.compounds = Table(taste(words, noun.lemma))
-                if kinds:
-                    noun.classes = Table(taste(kinds, noun.lemma))
-
-
-def _adjectives(
-    lexicon: Lexicon, entries: dict[str, Any], groups: set[str], noun: Noun
-) -> Table[Form]:
-    by_text = {form.text: form for form in lexicon.adjectives}
-    weighted: list[tuple[Form, float]] = []
-    for name, entry in entries.items():
-        targets = groups & set(entry["of"].split())
-        if targets:
-            # What is said of a whole kind says less than what is said of a cluster.
-            share = 1.0 if noun.cluster in targets else 0.4
-            forms = [by_text[word] for word in entry["words"].split()]
-            weighted += [(f, w * share) for f, w in taste(forms, f"{noun.lemma} {name}")]
-    return Table(weighted)
-
-
-def _verb_forms(lemma: str, irregular: str, double: bool) -> dict[str, Form]:
-    """Forms by name: base, past participle (en), -ing, and present and past by agreement.
-
-    Agreement is 0 for the third person singular, 1 for plurals and "you", 2 for "I".
-    """
-    past, _, participle = (irregular or add_ed(lemma, double)).partition(" ")
-    finite = "Mood=Ind|Number={}|Person={}|Tense={}|VerbForm=Fin"
-    number = ("Sing", "3"), ("Plur", "3"), ("Sing", "1")
-    forms = {
-        "base": Form(lemma, lemma, "VERB", "VerbForm=Inf"),
-        "en": Form(participle or past, lemma, "VERB", "Tense=Past|VerbForm=Part"),
-        "ing": Form(add_ing(lemma, double), lemma, "VERB", "Tense=Pres|VerbForm=Part"),
-    }
-    for agreement, marks in enumerate(number):
-        present = add_s(lemma) if agreement == 0 else lemma
-        forms[f"present{agreement}"] = Form(
-            present, lemma, "VERB", finite.format(*marks, "Pres")
-        )
-        forms[f"past{agreement}"] = Form(past, lemma, "VERB", finite.format(*marks, "Past"))
-    return forms
-
-
-# How often a verb that can is used in each frame, beside 1.0 for its plain use.
-FRAMES = {
-    "drop": ("intransitive", 0.3), "alt": ("inchoative", 0.5), "self": ("reflexive", 0.18),
-    "that": ("clause", 1.2), "wh": ("question", 0.5), "to": ("infinitive", 1.0),
-    "objto": ("object_infinitive", 1.0), "raise": ("raising", 1.0),
-}  # fmt: skip
-
-
-def _add_verbs(lexicon: Lexicon, entries: dict[str, Any]) -> None:
-    frequent = entries.pop("frequent").split()
-    for field_name, verbs in entries.items():
-        for name, entry in verbs.items():
-            lexicon.verbs.append(_make_verb(lexicon, field_name, name, entry))
-    first = {name: rank for rank, name in enumerate(frequent)}
-    order = sorted(
-        own_order(lexicon.verbs, "verbs"), key=lambda v: first.get(v.lemma, len(first))
-    )
-    ranked = [(v, (rank + 4) ** -VERB_EXPONENT) for rank, v in enumerate(order)]
-    lexicon.verb_table = Table(ranked)
-    for field_name in entries:
-        lexicon.verbs_of[field_name] = Table((v, w) for v, w in ranked if v.field == field_name)
-    lexicon.verb = {verb.lemma: verb for verb in lexicon.verbs if verb.particle is None}
-
-
-def _make_verb(lexicon: Lexicon, field_name: str, name: str, entry: dict[str, Any]) -> Verb:
-    particle = entry.get("prt")
-    lemma = name.partition("_")[0] if particle else name
-    flags = frozenset(entry.get("is", "").split())
-    what, whom, how = (entry.get(key, "") for key in ("what", "whom", "how"))
-    frames = [FRAMES[flag] for flag in FRAMES if flag in flags]
-    if whom:
-        frames.append(("ditransitive", 1.0))
-    if what:
-        frames.append(("transitive", 1.0 if not whom else 0.5))
-    if not what and not (flags & {"that", "to", "wh", "raise"}):
-        frames.append(("intransitive", 1.0))
-    groups = own_order(how.split(), name) if how else []
-    manners = [form for group in groups for form in lexicon.adverbs[group]]
-    return Verb(
-        lemma=lemma,
-        field=field_name,
-        forms=_verb_forms(lemma, entry.get("past", ""), entry.get("double", False)),
-        flags=flags,
-        irregular=bool(entry.get("past")),
-        subjects=_choose(lexicon, entry["who"], f"{name} who"),
-        objects=_choose(lexicon, what, f"{name} what") if what else None,
-        recipients=_choose(lexicon, whom, f"{name} whom") if whom else None,
-        manners=Table(zipf(manners, TASTE_EXPONENT)) if manners else None,
-        phrases=_phrases(lexicon, entry.get("pp", ""), name),
-        particle=Form(particle, particle, "ADP") if particle else None,
-        frames=Table(frames),
-    )
-
-
-def _invert_verbs(lexicon: Lexicon) -> None:
-    """From each noun to the verbs that like it: what a relative clause on it may say."""
-    subjects: dict[int, list[tuple[Verb, float]]] = {}
-    objects: dict[int, list[tuple[Verb, float]]] = {}
-    for verb, frequency in lexicon.verb_table.weighted():
-        if "raise" not in verb.flags:
-            for noun, weight in verb.subjects.weighted():
-                subjects.setdefault(id(noun), []).append((verb, weight * frequency))
-        if verb.objects:
-            for noun, weight in verb.objects.weighted():
-                objects.setdefault(id(noun), []).append((verb, weight * frequency))
-    for noun in lexicon.nouns:
-        if id(noun) in subjects:
-            noun.as_subject = Table(subjects[id(noun)])
-        if id(noun) in objects:
-            noun.as_object = Table(objects[id(noun)])
+def prepositions(phrases: Table[tuple[Form, Table[Noun]]] | None) -> set[Form]:
+    """The prepositions of a table of phrases."""
+    return {preposition for preposition, _ in phrases.items} if phrases else set()

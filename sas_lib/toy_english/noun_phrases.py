@@ -8,20 +8,22 @@ from typing import TypeVar
 
 from sas_lib.toy_english import function_words as fw
 from sas_lib.toy_english.function_words import DETERMINERS, PRONOUNS
-from sas_lib.toy_english.lexicon import Form, Noun, Table, load
+from sas_lib.toy_english.lexicon import Noun
+from sas_lib.toy_english.loading import load
+from sas_lib.toy_english.tables import Form, Table
 from sas_lib.toy_english.trees import Nominal, Word
 
 T = TypeVar("T")
 
 # Rates of the optional parts, by depth of embedding: the deeper, the plainer.
 ADJECTIVE = (0.40, 0.38, 0.30, 0.24)
-PHRASE = (0.20, 0.14, 0.04, 0.0)
+PHRASE = (0.22, 0.14, 0.04, 0.0)
 RELATIVE = (0.13, 0.05, 0.0, 0.0)
 PARTICIPIAL = (0.04, 0.02, 0.0, 0.0)
 COORDINATE = (0.07, 0.02, 0.0, 0.0)
 POSSESSOR = (0.38, 0.36, 0.34, 0.0)
 COMPOUND = 0.03
-PLURAL = 0.44
+PLURAL = {"place": 0.2, "event": 0.2, "weather": 0.25, "sky": 0.25, "body": 0.4}
 
 _OFTEN_DEFINITE = frozenset(["place", "sky", "weather", "body"])
 # How much more seldom things of a kind are possessed when no noun is known to own them.
@@ -36,10 +38,20 @@ class NounPhrases:
     def __init__(self, seed: int | str) -> None:
         self.lexicon = load()
         self.random: Callable[[], float] = random.Random(f"toy English {seed}").random
+        self.said: set[int] = set()
         self.past = False  # the time that the sentence is about
 
     def pick(self, table: Table[T]) -> T:
         return table.draw(self.random())
+
+    def fresh(self, table: Table[T]) -> T:
+        """A draw that avoids what the sentence has said already, where it easily can."""
+        for _ in range(3):
+            item = table.draw(self.random())
+            if id(item) not in self.said:
+                break
+        self.said.add(id(item))
+        return item
 
     def relative_clause(self, nominal: Nominal, depth: int) -> list[Word]:
         raise NotImplementedError
@@ -55,7 +67,9 @@ class NounPhrases:
         definiteness: "", "definite " or "indefinite ". licensed: "any" may occur.
         """
         if noun.proper:
-            nominal = Nominal(head := Word(noun.singular), [head], noun, third_person(noun, self))
+            nominal = Nominal(
+                head := Word(noun.singular), [head], noun, third_person(noun, self)
+            )
         else:
             nominal = self.common(noun, depth, definiteness, licensed)
         if self.random() < COORDINATE[depth] and not definiteness.startswith("in"):
@@ -67,7 +81,7 @@ class NounPhrases:
     ) -> Nominal:
         """A phrase around a common noun with all that may surround it."""
         random = self.random
-        plural = noun.plural is not None and random() < PLURAL
+        plural = noun.plural is not None and random() < PLURAL.get(noun.kind, 0.44)
         head = Word(noun.plural if plural and noun.plural else noun.singular)
         nominal = Nominal(head, [], noun, "they" if plural else third_person(noun, self))
         nominal.words = words = self.specifier(nominal, depth, definiteness, licensed)
@@ -85,8 +99,10 @@ class NounPhrases:
         if nominal.noun.phrases and random() < PHRASE[depth]:
             preposition, nouns = self.pick(nominal.noun.phrases)
             nominal.words += self.prepositional(
-                preposition, self.pick(nouns), "nmod", nominal.head, depth + 1
+                preposition, self.fresh(nouns), "nmod", nominal.head, depth + 1
             )
+            if random() < 0.6:
+                return
         u = random()
         if u < RELATIVE[depth]:
             nominal.words += self.relative_clause(nominal, depth)
@@ -98,15 +114,21 @@ class NounPhrases:
     ) -> list[Word]:
         """The determiner, number or possessor that opens a phrase; perhaps nothing."""
         noun = nominal.noun
-        rate = POSSESSOR[depth] if noun.owners else POSSESSOR[depth] * _OWNED.get(noun.kind, 0.0)
+        rate = (
+            POSSESSOR[depth] if noun.owners else POSSESSOR[depth] * _OWNED.get(noun.kind, 0.0)
+        )
         if not definiteness.startswith("in") and self.random() < rate:
             return self.possessor(noun, nominal.head, depth)
         if licensed and self.random() < 0.4:
             return [Word(fw.ANY, "det", nominal.head)]
         if not definiteness and noun.kind in _OFTEN_DEFINITE:
             definiteness = "definite "
-        number = "plural" if nominal.pronoun == "they" else "singular" if noun.plural else "mass"
+        number = (
+            "plural" if nominal.pronoun == "they" else "singular" if noun.plural else "mass"
+        )
         determiner = self.pick(DETERMINERS[definiteness + number])
+        if depth and (determiner is fw.NO or determiner is fw.FEW):
+            determiner = fw.THE
         if determiner is None:
             return []
         nominal.licenser = determiner is fw.NO or determiner is fw.FEW
@@ -116,13 +138,13 @@ class NounPhrases:
         """Whose it is: a pronoun, or a noun that likes to own such a thing."""
         if not noun.owners or self.random() < 0.18:
             return [Word(PRONOUNS[self.pick(_OWNERS)].possessive, "nmod:poss", head)]
-        owner = self.pick(noun.owners)
+        owner = self.fresh(noun.owners)
         if self.random() < 0.3:
-            owner = self.pick(self.lexicon.names.get(owner.cluster, noun.owners))
+            owner = self.fresh(self.lexicon.names.get(owner.cluster, noun.owners))
         nominal = (
             Nominal(word := Word(owner.singular), [word], owner, "he")
             if owner.proper
-            else self.common(owner, 3, "definite ")
+            else self.common(owner, 3, "owner ")
         )
         nominal.head.attach("nmod:poss", head)
         plural = nominal.pronoun == "they" and nominal.head.form.text.endswith("s")
@@ -132,21 +154,26 @@ class NounPhrases:
     def adjectives(self, noun: Noun, head: Word) -> list[Word]:
         """One adjective, perhaps with a degree adverb, or two, joined by "and" or a comma."""
         assert noun.adjectives is not None
-        first = Word(self.pick(noun.adjectives), "amod", head)
+        first = Word(self.fresh(noun.adjectives), "amod", head)
         u = self.random()
         if u < 0.05:
             return [Word(self.pick(self.lexicon.closed["degree"]), "advmod", first), first]
-        second = Word(self.pick(noun.adjectives), "amod", head)
-        if u > 0.38 or self.lexicon.group_of[second.form.text] == self.lexicon.group_of[first.form.text]:
+        second = Word(self.fresh(noun.adjectives), "amod", head)
+        if u > 0.38 or self.alike(first.form, second.form):
             return [first]
         if u < 0.35:
             return [first, Word(fw.COMMA, "punct", second), second]
         second.attach("conj", first)
         return [first, Word(fw.AND, "cc", second), second]
 
+    def alike(self, first: Form, second: Form) -> bool:
+        """Whether two adjectives say the same sort of thing."""
+        groups = self.lexicon.group_of
+        return not groups[first.text].isdisjoint(groups[second.text])
+
     def coordinate(self, nominal: Nominal, depth: int) -> None:
         """Join a noun of the same cluster to the phrase with "and"."""
-        mate = self.pick(nominal.noun.mates) if nominal.noun.mates else nominal.noun
+        mate = self.fresh(nominal.noun.mates) if nominal.noun.mates else nominal.noun
         if mate is nominal.noun or any(word.form in _ALONE for word in nominal.words):
             return
         if mate.proper:
@@ -179,7 +206,7 @@ class NounPhrases:
             if key in ("he", "she"):
                 key = third_person(noun, self)
         else:
-            key = "they" if noun.plural and self.random() < PLURAL else "it"
+            key = "they" if noun.plural and self.random() < 0.4 else "it"
         word = Word(getattr(PRONOUNS[key], case))
         return Nominal(word, [word], noun, key)
 

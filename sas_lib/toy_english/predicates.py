@@ -4,47 +4,23 @@ from __future__ import annotations
 
 from sas_lib.toy_english import function_words as fw
 from sas_lib.toy_english.function_words import PRONOUNS, Tense
-from sas_lib.toy_english.lexicon import Form, Noun, Table, Verb
+from sas_lib.toy_english.lexicon import Noun, Verb
 from sas_lib.toy_english.noun_phrases import NounPhrases
+from sas_lib.toy_english.tables import Form
 from sas_lib.toy_english.trees import Nominal, Predicate, Word
 
 MANNER = (0.26, 0.20, 0.12, 0.06)
 OBLIQUE = (0.44, 0.28, 0.12, 0.05)
 SECOND_OBLIQUE = (0.06, 0.02, 0.0, 0.0)
-TIME = (0.08, 0.04, 0.0, 0.0)
+TIME = (0.07, 0.04, 0.0, 0.0)
 FRONT = 0.28
 OBJECT_PRONOUN = 0.08
 
 # Frames that bring a clause of their own, and so are kept from going ever deeper.
 CLAUSAL = frozenset(["clause", "question", "infinitive", "object_infinitive", "raising"])
 
-
-def _adverb(text: str) -> Form:
-    return Form(text, text, "ADV")
-
-
-_TIMES: dict[str, Table[str]] = {
-    "past": Table([("yesterday", 4), ("in", 4), ("on", 2), ("last", 3), ("then", 1), ("once", 1)]),
-    "present": Table([("in", 4), ("on", 2), ("every", 3), ("today", 1)]),
-    "now": Table([("now", 3), ("today", 2), ("again", 2)]),
-    "will": Table([("tomorrow", 4), ("soon", 3), ("next", 2), ("in", 2), ("on", 2)]),
-    "other": Table([("again", 2), ("today", 1), ("in", 1)]),
-}
-_DAYS = Table(
-    [(Form(d, d, "PROPN", "Number=Sing"), 1.0) for d in "Monday Friday Sunday Saturday".split()]
-)
-_PARTS = Table(
-    [
-        (Form(word, word, "NOUN", "Number=Sing"), 1 / (rank + 1))
-        for rank, word in enumerate("morning evening summer winter afternoon spring".split())
-    ]
-)
-_SPANS = Table(
-    [
-        (Form(word, word, "NOUN", "Number=Sing"), 1 / (rank + 1))
-        for rank, word in enumerate("week night year day month".split())
-    ]
-)
+_OPENING_TIMES = frozenset([fw.YESTERDAY, fw.TOMORROW, fw.SOON, fw.NOW, fw.IN, fw.ON, fw.LAST])
+_TIME_RELATIONS = {"ADP": "case", "DET": "det", "ADJ": "amod"}
 
 
 class Predicates(NounPhrases):
@@ -96,7 +72,7 @@ class Predicates(NounPhrases):
         elif frame == "raising":
             rest += self.raised(head, subject, depth, inner)
         plain = frame not in CLAUSAL
-        self.adverbials(predicate, verb, tense, depth, front, plain)
+        self.adverbials(predicate, verb, tense, depth, front, plain, frame != "inchoative")
         return predicate
 
     def object(
@@ -104,7 +80,7 @@ class Predicates(NounPhrases):
     ) -> list[Word]:
         """The direct object, with the verb's particle before or after it."""
         assert verb.objects is not None
-        noun = self.pick(verb.objects)
+        noun = self.fresh(verb.objects)
         pronominal = self.random() < OBJECT_PRONOUN
         if pronominal:
             nominal = self.any_pronoun(noun, "object")
@@ -122,7 +98,7 @@ class Predicates(NounPhrases):
         """Recipient and thing given, in either order ("lent Tom a book", "... to Tom")."""
         assert verb.recipients is not None
         thing = self.object(verb, head, depth, bare=True)
-        noun = self.pick(verb.recipients)
+        noun = self.fresh(verb.recipients)
         if self.random() < 0.15:
             recipient = self.any_pronoun(noun, "object")
         else:
@@ -130,7 +106,7 @@ class Predicates(NounPhrases):
         pronominal = len(thing) == 1 and thing[0].form.upos == "PRON"
         if verb.lemma != "ask" and (pronominal or self.random() < 0.35):
             recipient.head.attach("obl", head)
-            return [*thing, Word(_TO, "case", recipient.head), *recipient.words]
+            return [*thing, Word(fw.TO_SOMEONE, "case", recipient.head), *recipient.words]
         recipient.head.attach("iobj", head)
         return [*recipient.words, *thing]
 
@@ -152,9 +128,9 @@ class Predicates(NounPhrases):
         """An object that is to do something: "asked the cook to bake"."""
         table = verb.recipients or verb.objects
         assert table is not None
-        noun = self.pick(table)
+        noun = self.fresh(table)
         if noun.kind != "person":
-            noun = self.pick(verb.subjects)
+            noun = self.fresh(verb.subjects)
         nominal = self.noun_phrase(noun, min(depth + 1, 3))
         nominal.head.attach("obj", head)
         return [*nominal.words, *self.infinitive(head, nominal, depth)]
@@ -165,8 +141,9 @@ class Predicates(NounPhrases):
         """What the subject seems to do, or to be."""
         if inner is not None:
             return self.to_phrase(inner, head, subject, depth)
+        lemma = head.form.lemma
         adjective = Word(self.adjective_for(subject.noun), "xcomp", head)
-        if self.random() < 0.5:
+        if lemma != "happen" and self.random() < 0.5:
             return [adjective]
         return [
             Word(fw.TO, "mark", adjective),
@@ -182,6 +159,7 @@ class Predicates(NounPhrases):
         depth: int,
         front: list[Word] | None,
         plain: bool,
+        phrases: bool = True,
     ) -> None:
         """Manner adverbs, prepositional phrases and times, each in one of its places."""
         random = self.random
@@ -191,11 +169,16 @@ class Predicates(NounPhrases):
             u = random()
             if u < (0.5 if predicate.be else 0.2) or not plain:
                 predicate.middle.append(adverb)
-            elif u < 0.42 and front is not None and not front:
+            elif (
+                u < 0.5
+                and front is not None
+                and not front
+                and adverb.form.text in self.lexicon.openers
+            ):
                 front.append(adverb)
             else:
                 rest.append(adverb)
-        if plain and verb.phrases and random() < OBLIQUE[depth]:
+        if plain and phrases and verb.phrases and random() < OBLIQUE[depth]:
             rest_or_front = rest
             if front is not None and not front and random() < FRONT:
                 rest_or_front = front
@@ -203,38 +186,38 @@ class Predicates(NounPhrases):
             if random() < SECOND_OBLIQUE[depth]:
                 rest += self.oblique(verb, head, depth + 1)
         if random() < TIME[depth]:
-            if front is not None and not front and random() < 0.45:
-                front += self.time(tense, head)
+            time = self.time(tense, head)
+            opens = time[0].form in _OPENING_TIMES and random() < 0.6
+            if opens and front is not None and not front:
+                front += time
             elif plain:
-                rest += self.time(tense, head)
+                rest += time
 
     def oblique(self, verb: Verb, head: Word, depth: int) -> list[Word]:
         """A prepositional phrase that the verb likes."""
         assert verb.phrases is not None
         preposition, nouns = self.pick(verb.phrases)
-        return self.prepositional(preposition, self.pick(nouns), "obl", head, min(depth + 1, 3))
+        return self.prepositional(
+            preposition, self.fresh(nouns), "obl", head, min(depth + 1, 3)
+        )
 
     def time(self, tense: Tense, head: Word) -> list[Word]:
         """When: an adverb or phrase that agrees with the tense."""
-        word = self.pick(_TIMES[time_of(tense)])
-        if word == "in":
-            part = Word(self.pick(_PARTS), "obl", head)
-            return [Word(_adverb_in, "case", part), Word(fw.THE, "det", part), part]
-        if word == "on":
-            day = Word(self.pick(_DAYS), "obl", head)
-            return [Word(_adverb_on, "case", day), day]
-        if word in ("last", "next", "every"):
-            span = Word(self.pick(_SPANS), "obl", head)
-            form = fw.EVERY if word == "every" else Form(word, word, "ADJ", "Degree=Pos")
-            return [Word(form, "det" if word == "every" else "amod", span), span]
-        return [Word(_adverb(word), "advmod", head)]
+        opening, spans = self.pick(fw.TIMES[time_of(tense)])
+        if spans is None:
+            return [Word(opening, "advmod", head)]
+        span = Word(self.pick(spans), "obl", head)
+        words = [Word(opening, _TIME_RELATIONS[opening.upos], span), span]
+        if spans is fw.PARTS_OF_DAY:
+            words.insert(1, Word(fw.THE, "det", span))
+        return words
 
     def verb_for(self, noun: Noun) -> Verb:
         """A verb that likes ``noun`` as its subject."""
         if noun.as_subject is None:
             noun = self.pick(self.lexicon.verb["wait"].subjects)
         assert noun.as_subject is not None
-        return self.pick(noun.as_subject)
+        return self.fresh(noun.as_subject)
 
     def plain_frame(self, verb: Verb) -> str:
         """A frame of the verb that brings no clause, where it has one."""
@@ -246,12 +229,7 @@ class Predicates(NounPhrases):
 
     def adjective_for(self, noun: Noun) -> Form:
         assert noun.adjectives is not None
-        return self.pick(noun.adjectives)
-
-
-_TO = Form("to", "to", "ADP")
-_adverb_in = Form("in", "in", "ADP")
-_adverb_on = Form("on", "on", "ADP")
+        return self.fresh(noun.adjectives)
 
 
 def time_of(tense: Tense) -> str:

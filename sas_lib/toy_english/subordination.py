@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 from sas_lib.toy_english import function_words as fw
-from sas_lib.toy_english.clauses import Clauses
+from sas_lib.toy_english.clauses import Clauses, ever_rate
 from sas_lib.toy_english.function_words import PAST, PAST_PERFECT, PRESENT, Tense
-from sas_lib.toy_english.lexicon import Form, Noun, Table, Verb
+from sas_lib.toy_english.lexicon import Noun, Verb
+from sas_lib.toy_english.tables import Form, Table
 from sas_lib.toy_english.trees import Nominal, Predicate, Word
 
 _REPORTED_PAST = Table(
-    [(PAST, 8), (PAST_PERFECT, 4), (Tense(True, progressive=True), 2)]
-    + [(Tense(True, modal="would"), 3), (Tense(True, modal="could"), 1)]
+    [
+        (PAST, 8),
+        (PAST_PERFECT, 4),
+        (Tense(True, progressive=True), 2),
+        (Tense(True, modal="would"), 3),
+        (Tense(True, modal="could"), 1),
+    ]
 )
 _REPORTED_PRESENT = Table(
-    [(PRESENT, 9), (PAST, 4), (Tense(perfect=True), 2), (Tense(progressive=True), 2)]
-    + [(Tense(modal="will"), 3), (Tense(modal="can"), 1)]
+    [
+        (PRESENT, 9),
+        (PAST, 4),
+        (Tense(perfect=True), 2),
+        (Tense(progressive=True), 2),
+        (Tense(modal="will"), 3),
+        (Tense(modal="can"), 1),
+    ]
 )
 _BACKGROUND_PAST = Table([(PAST, 8), (PAST_PERFECT, 1), (Tense(True, progressive=True), 1)])
 _BACKGROUND_PRESENT = Table(
     [(PRESENT, 8), (Tense(perfect=True), 1), (Tense(progressive=True), 1)]
 )
-_RELATIVE_PRESENT = Table([(PRESENT, 6), (PAST, 2), (Tense(perfect=True), 2), (Tense(progressive=True), 1)])
+_RELATIVE_PRESENT = Table(
+    [(PRESENT, 6), (PAST, 2), (Tense(perfect=True), 2), (Tense(progressive=True), 1)]
+)
 _RELATIVE_PAST = Table([(PAST, 7), (PAST_PERFECT, 2), (Tense(True, progressive=True), 1)])
 
-_QUESTIONS = Table(
-    [("whether", 30), ("object", 25), ("subject", 15), ("where", 10), ("why", 10), ("how", 5)]
-    + [("when", 5)]
+NEGATION = 0.06
+
+_QUESTIONS: Table[str] = Table(
+    [
+        ("whether", 30),
+        ("object", 25),
+        ("subject", 15),
+        ("where", 10),
+        ("why", 10),
+        ("how", 5),
+        ("when", 5),
+    ]
 )
 _QUESTION_WORDS = {"where": fw.WHERE, "why": fw.WHY, "how": fw.HOW, "when": fw.WHEN}
 
@@ -38,7 +61,7 @@ class Subordination(Clauses):
     def relative_clause(self, nominal: Nominal, depth: int) -> list[Word]:
         """A relative clause on ``nominal``: gap in subject or object, or whose, or where."""
         noun = nominal.noun
-        tense = self.pick(_RELATIVE_PAST if self.past else _RELATIVE_PRESENT)
+        tense = self.lower(_RELATIVE_PAST if self.past else _RELATIVE_PRESENT)
         u = self.random()
         if noun.kind == "place" and u < 0.45:
             return self.where_relative(nominal, tense, depth)
@@ -61,21 +84,21 @@ class Subordination(Clauses):
         u = self.random()
         relation = "nsubj"
         if noun.as_subject and u < 0.7:
-            verb = self.pick(noun.as_subject)
+            verb = self.fresh(noun.as_subject)
             predicate = self.active(verb, self.plain_frame(verb), subject, tense, depth + 1)
-        elif u < 0.85 and (verb := self.passive_verb(noun)):
-            predicate = self.passive(verb, tense, depth + 1)
+        elif u < 0.85 and (passive := self.passive_verb(noun)):
+            predicate = self.passive(passive, tense, depth + 1)
             relation = "nsubj:pass"
         else:
             predicate = self.adjective_predicate(subject)
         subject.head.attach(relation, predicate.head)
         predicate.head.attach("acl:relcl", nominal.head)
-        self.middle_adverb(predicate, tense, False)
+        self.middle_adverb(predicate, tense, ever_rate(subject, tense))
         return self.finite(subject, predicate, tense)
 
     def object_relative(self, nominal: Nominal, tense: Tense, depth: int) -> list[Word]:
         assert nominal.noun.as_object is not None
-        verb = self.pick(nominal.noun.as_object)
+        verb = self.fresh(nominal.noun.as_object)
         filler: list[Word] = []
         if self.random() < 0.7:
             filler = self.relative_pronoun(nominal).words
@@ -94,12 +117,14 @@ class Subordination(Clauses):
         if verb.particle:
             predicate.rest.insert(1, Word(verb.particle, "compound:prt", predicate.head))
         subject.head.attach("nsubj", predicate.head)
-        self.middle_adverb(predicate, tense, inverted)
+        self.middle_adverb(predicate, tense, ever_rate(subject, tense, inverted))
+        if inverted and self.random() < 0.15 and subject.head.form.upos != "PRON":
+            predicate.rest += self.participle_clause(predicate.head, subject)
         return self.finite(subject, predicate, tense, inverted), predicate.head
 
     def whose_relative(self, nominal: Nominal, tense: Tense, depth: int) -> list[Word]:
         assert nominal.noun.owned is not None
-        noun = self.pick(nominal.noun.owned)
+        noun = self.fresh(nominal.noun.owned)
         plural = noun.plural is not None and self.random() < 0.4
         head = Word(noun.plural if plural and noun.plural else noun.singular)
         words = [Word(fw.WHOSE, "nmod:poss", head), head]
@@ -112,10 +137,10 @@ class Subordination(Clauses):
         """A verb or an adjective that likes the subject, already attached."""
         relation = "nsubj"
         if subject.noun.as_subject and self.random() < 0.6:
-            verb = self.pick(subject.noun.as_subject)
+            verb = self.fresh(subject.noun.as_subject)
             predicate = self.active(verb, self.plain_frame(verb), subject, tense, depth)
-        elif (verb := self.passive_verb(subject.noun)) and self.random() < 0.5:
-            predicate = self.passive(verb, tense, depth)
+        elif (passive := self.passive_verb(subject.noun)) and self.random() < 0.5:
+            predicate = self.passive(passive, tense, depth)
             relation = "nsubj:pass"
         else:
             predicate = self.adjective_predicate(subject)
@@ -128,14 +153,14 @@ class Subordination(Clauses):
         return [Word(fw.WHERE, "advmod", head), *words]
 
     def passive_verb(self, noun: Noun) -> Verb | None:
-        verb = self.pick(noun.as_object) if noun.as_object else None
+        verb = self.fresh(noun.as_object) if noun.as_object else None
         return None if verb is None or "nopass" in verb.flags else verb
 
     def participial(self, nominal: Nominal, depth: int) -> list[Word]:
         """ "sleeping under the table", "baked by the cook": a clause without a subject."""
         noun = nominal.noun
         if noun.as_subject and self.random() < 0.5:
-            verb = self.pick(noun.as_subject)
+            verb = self.fresh(noun.as_subject)
             if "stative" in verb.flags:
                 return []
             predicate = self.active(verb, self.plain_frame(verb), nominal, PRESENT, depth + 1)
@@ -160,7 +185,14 @@ class Subordination(Clauses):
         return [Word(fw.THAT_MARK, "mark", lower), *words] if self.random() < 0.7 else words
 
     def reported(self, tense: Tense) -> Tense:
-        return self.pick(_REPORTED_PAST if tense.past else _REPORTED_PRESENT)
+        return self.lower(_REPORTED_PAST if tense.past else _REPORTED_PRESENT)
+
+    def lower(self, tenses: Table[Tense]) -> Tense:
+        """The tense of a subordinate clause, now and then negated."""
+        tense = self.pick(tenses)
+        if self.random() < NEGATION and tense.modal != "can":
+            return tense._replace(negative=True)
+        return tense
 
     def question_complement(
         self, verb: Verb, head: Word, tense: Tense, subject: Nominal, depth: int
@@ -196,7 +228,7 @@ class Subordination(Clauses):
             verb, _ = self.verb_and_frame("", 2)
             if verb.objects:
                 break
-        noun = self.pick(verb.objects if kind == "object" else verb.subjects)
+        noun = self.fresh(verb.objects if kind == "object" else verb.subjects)
         asked = self.interrogative(noun)
         if kind == "object":
             words, head = self.gapped(verb, tense, depth, inverted)
@@ -225,7 +257,7 @@ class Subordination(Clauses):
         if self.random() < 0.25 and subject.noun.as_subject:
             return self.participle_clause(head, subject)
         past = tense.past or tense.modal in ("could", "might")
-        tense = self.pick(_BACKGROUND_PAST if past else _BACKGROUND_PRESENT)
+        tense = self.lower(_BACKGROUND_PAST if past else _BACKGROUND_PRESENT)
         lower, words, _ = self.clause(tense, depth, topic=subject, field=field)
         mark = self.pick(fw.SUBORDINATORS)
         lower.attach("advcl", head)

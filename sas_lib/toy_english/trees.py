@@ -6,15 +6,18 @@ words before anyone counts positions. That is what makes free word order cheap h
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from sas_lib.toy_english.function_words import (
-    A,
     AN,
     COMMA,
     PRONOUNS,
     STOP,
+    A,
 )
-from sas_lib.toy_english.lexicon import Form, Noun, Verb
+from sas_lib.toy_english.lexicon import Noun, Verb
 from sas_lib.toy_english.morphology import detokenise, takes_an
+from sas_lib.toy_english.tables import Form
 from sas_lib.treebank import ROOT, Sentence
 
 
@@ -82,9 +85,9 @@ class Predicate:
 
 def settle_articles(words: list[Word]) -> None:
     """Choose between "a" and "an" by the word that follows."""
-    for word, following in zip(words, words[1:], strict=False):
-        if word.form is A and takes_an(following.form.text):
-            word.form = AN
+    for word, following in pairwise(words):
+        if word.form is A or word.form is AN:
+            word.form = AN if takes_an(following.form.text) else A
 
 
 def to_sentence(words: list[Word], end: Form = STOP) -> Sentence:
