@@ -142,7 +142,7 @@ def explorer(
     heads: pd.DataFrame,
     baseline: pd.DataFrame,
     start: Mapping[str, Any] | None = None,
-) -> alt.VConcatChart:
+) -> alt.ConcatChart:
     """Choose sentence, checkpoint, layer, head and direction; see parse, map and score.
 
     attention, gold: the tables of ``runs.attention_tables``. heads: the rows of
@@ -156,10 +156,13 @@ def explorer(
     below = alt.hconcat(
         _map_panel(alt.Chart(pd.DataFrame(maps)), gold),
         _score_panel(alt.Chart(pd.DataFrame(scores)), baseline),
-        spacing=30,
+        spacing=20,
     ).resolve_scale(color="independent")
     return (
-        alt.vconcat(_parse_panel(alt.Chart(pd.DataFrame(maps)), gold), below)
+        # Not aligned: the words need the room that the axes of the map take on the left.
+        alt.concat(
+            _parse_panel(alt.Chart(pd.DataFrame(maps)), gold), below, columns=1, align="none"
+        )
         .resolve_scale(color="independent", strokeDash="independent", shape="independent")
         .add_params(*_controls(gold, shape, start or {}), NARROW, GAP)
     )

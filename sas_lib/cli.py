@@ -46,7 +46,9 @@ def toy_sentences(
     from sas_lib import toy_english
     from sas_lib.treebank import write_conllu
 
-    written = write_conllu(tqdm(toy_english.sentences(n, seed), total=n, unit=" sentences"), out)
+    written = write_conllu(
+        tqdm(toy_english.sentences(n, seed), total=n, unit=" sentences"), out
+    )
     typer.echo(f"{written} sentences in {out}", err=True)
 
 
@@ -74,12 +76,13 @@ def uas(
     include_root: Annotated[bool, typer.Option(help="Count the root's arc.")] = False,
     include_punct: Annotated[bool, typer.Option(help="Count punctuation.")] = False,
     max_length: Annotated[
-        int | None, typer.Option(help="Leave out sentences of more pieces.")
+        int | None, typer.Option(min=3, help="Leave out sentences of more pieces.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
 ) -> None:
     """UAS of the implicit parse of every attention head, with its baselines.
 
+    \b
     Examples:
     sas uas runs/seed-0/checkpoints/step-005000 toy.conllu
     sas uas bert-base-uncased en_ewt-ud-dev.conllu --json
@@ -155,27 +158,49 @@ def pretrain(
         typer.Option(help="Plain text, one paragraph a line (.xz may be); may be repeated."),
     ] = None,
     treebank: Annotated[Path | None, typer.Option(help="CoNLL-U to measure UAS on.")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="BLiMP-style folder to measure on.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="BLiMP-style folder to measure on.")
+    ] = None,
     pairs_limit: Annotated[int, typer.Option(min=1, help="Pairs a paradigm on the way.")] = 20,
     sentences: Annotated[int, typer.Option(help="Toy sentences to train on.")] = 100_000,
     seed: Seed = 0,
-    steps: Annotated[int | None, typer.Option(min=1)] = None,
-    layers: Annotated[int | None, typer.Option(min=1)] = None,
-    width: Annotated[int | None, typer.Option(min=1)] = None,
-    heads: Annotated[int | None, typer.Option(min=1)] = None,
-    vocab_size: Annotated[int | None, typer.Option(min=100)] = None,
-    max_length: Annotated[int | None, typer.Option(min=4)] = None,
-    dropout: Annotated[float | None, typer.Option(min=0, max=0.9)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0)] = None,
-    warmup_steps: Annotated[int | None, typer.Option(min=0)] = None,
-    mask_rate: Annotated[float | None, typer.Option(min=0.01, max=0.9)] = None,
-    log_checkpoints: Annotated[int | None, typer.Option(min=0)] = None,
-    even_checkpoints: Annotated[int | None, typer.Option(min=1)] = None,
-    dense_from: Annotated[int | None, typer.Option(min=0)] = None,
-    dense_to: Annotated[int | None, typer.Option(min=0)] = None,
-    dense_every: Annotated[int | None, typer.Option(min=1)] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Layers of the model.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Width of the model.")] = None,
+    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads a layer.")] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(min=100, help="Pieces of the tokenizer.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=4, help="Pieces of a sentence; longer ones are cut.")
+    ] = None,
+    dropout: Annotated[float | None, typer.Option(min=0, max=0.9, help="Dropout.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Sentences a step.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Learning rate after warm-up.")
+    ] = None,
+    warmup_steps: Annotated[int | None, typer.Option(min=0, help="Steps of warm-up.")] = None,
+    mask_rate: Annotated[
+        float | None, typer.Option(min=0.01, max=0.9, help="Share of the pieces to predict.")
+    ] = None,
+    log_checkpoints: Annotated[
+        int | None, typer.Option(min=0, help="Checkpoints, log-spaced.")
+    ] = None,
+    even_checkpoints: Annotated[
+        int | None, typer.Option(min=1, help="Checkpoints, evenly spaced.")
+    ] = None,
+    dense_from: Annotated[
+        int | None, typer.Option(min=0, help="First step of a dense window.")
+    ] = None,
+    dense_to: Annotated[
+        int | None, typer.Option(min=0, help="Last step of a dense window.")
+    ] = None,
+    dense_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between its checkpoints.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
@@ -183,7 +208,9 @@ def pretrain(
 
     Without --corpus it learns toy English, which needs no data. Metrics are appended to
     OUT/metrics.jsonl, models saved under OUT/checkpoints. Ctrl-C saves; --resume goes on.
+    What is not given is as in --config.
 
+    \b
     Examples:
     sas pretrain --out runs/toy-0 --seed 0
     sas pretrain --config real --corpus text.txt.xz --treebank dev.conllu --out runs/real-0
@@ -193,6 +220,10 @@ def pretrain(
     from sas_lib import runs
     from sas_lib.pretraining import CONFIGS
 
+    if (treebank or pairs) and not corpus:
+        raise typer.BadParameter(
+            "--treebank and --pairs go with --corpus; toy English has its own"
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     given = {name: value for name, value in locals().items() if value is not None}

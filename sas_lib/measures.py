@@ -8,6 +8,7 @@ rows with ``metric``, ``value`` and, where they apply, ``detail``, ``layer``, ``
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -32,7 +33,7 @@ def uas_measure(sentences: Sequence[Sentence], full_map: bool = False) -> Measur
     return measure
 
 
-def uas_rows(figures: dict) -> list[Row]:
+def uas_rows(figures: dict[str, Any]) -> list[Row]:
     """The dictionary of ``uas.summarise`` as rows."""
     best, relations = figures["best_head"], figures["per_relation"]
     where = ("layer", "head", "direction")
@@ -52,12 +53,18 @@ def uas_rows(figures: dict) -> list[Row]:
         rows.append({"metric": "uas_beyond_offset", "value": beyond["uas"]})
         rows.append({"metric": "uas_beyond_offset_rechosen", "value": beyond["rechosen_uas"]})
     for row in relations["relations"]:
-        name = {"detail": row["relation"], **{k: row[k] for k in where}}
-        rows.append({"metric": "relation_uas", "value": row["uas"], **name})
+        place = {k: row[k] for k in where}
+        rows.append(
+            {"metric": "relation_uas", "detail": row["relation"], **place, "value": row["uas"]}
+        )
     for row in figures["by_distance"]:
         for name in ("best_head_uas", "per_relation_uas"):
             rows.append(
-                {"metric": f"distance_{name}", "detail": str(row["distance"]), "value": row[name]}
+                {
+                    "metric": f"distance_{name}",
+                    "detail": str(row["distance"]),
+                    "value": row[name],
+                }
             )
     return [row for row in rows if row["value"] is not None]
 

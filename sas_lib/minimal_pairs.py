@@ -51,7 +51,9 @@ def pseudo_log_likelihood(
         encoded, int(tokenizer.mask_token_id), batch_pieces
     ):
         flat = np.arange(len(copies)) * copies.shape[1] + positions
-        mask = np.arange(copies.shape[1]) < np.asarray([len(encoded[o]) for o in owner])[:, None]
+        mask = (
+            np.arange(copies.shape[1]) < np.asarray([len(encoded[o]) for o in owner])[:, None]
+        )
         logits = logits_at(
             model,
             torch.from_numpy(copies).to(device),
@@ -114,8 +116,14 @@ def score_paradigms(
 
     Returns for each paradigm ``n``, ``accuracy``, ``ties`` and ``margin``, the mean
     difference of the two pseudo-log-likelihoods in nats.
+
+    Raises:
+        ValueError: a paradigm has no pairs, or as ``pseudo_log_likelihood``.
     """
     listed = {name: list(of_paradigm) for name, of_paradigm in pairs.items()}
+    empty = [name for name, of_paradigm in listed.items() if not of_paradigm]
+    if empty:
+        raise ValueError(f"no minimal pairs in {', '.join(empty)}")
     sentences = [s for of_paradigm in listed.values() for pair in of_paradigm for s in pair]
     scores = pseudo_log_likelihood(model, tokenizer, sentences, progress=progress)
     rows, start = {}, 0

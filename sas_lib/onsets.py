@@ -38,7 +38,9 @@ def second_difference(
     """
     x, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     if len(x) < 3 or x.shape != y.shape:
-        raise ValueError(f"a curve needs at least 3 points; got {len(x)} steps, {len(y)} values")
+        raise ValueError(
+            f"a curve needs at least 3 points; got {len(x)} steps, {len(y)} values"
+        )
     if not (np.diff(x) > 0).all() or not np.isfinite(y).all():
         raise ValueError("steps must increase and values be finite")
     if not 0 < resolution <= (x[-1] - x[0]) / 2:

@@ -11,10 +11,15 @@ line), ``checkpoints/step-N/`` (loadable with ``from_pretrained``) and ``state.s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sas_lib import corpus as corpora
 from sas_lib.corpus import EncodedCorpus, length_batches, mask_pieces, step_generator
-from sas_lib.model import masked_lm_loss, small_bert
+from sas_lib.model import masked_lm_loss, small_bert, usable_device
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,14 @@ class Data:
     train: EncodedCorpus
     valid: EncodedCorpus
 
+    def fingerprint(self) -> str:
+        """A checksum: a run must not go on with other data than it began with."""
+        digest = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode())
+        for corpus in (self.train, self.valid):
+            digest.update(corpus.pieces.tobytes())
+            digest.update(corpus.starts.tobytes())
+        return digest.hexdigest()
+
 
 class RunError(RuntimeError):
     """A run that cannot start or go on; the message says what to do."""
@@ -93,7 +106,8 @@ def checkpoint_steps(config: Config) -> list[int]:
     spaced = np.geomspace(1, config.steps, config.log_checkpoints)
     even = np.linspace(0, config.steps, config.even_checkpoints + 1)
     dense = np.arange(config.dense_from, config.dense_to + 1, config.dense_every)
-    return sorted({0, config.steps, *np.rint(np.concatenate([spaced, even, dense])).astype(int)})
+    steps = np.rint(np.concatenate([spaced, even, dense, [0, config.steps]])).astype(int)
+    return [int(step) for step in np.unique(steps) if step <= config.steps]
 
 
 def training_dtype(device: torch.device) -> torch.dtype:
@@ -134,12 +148,19 @@ def validation_loss(
     device = next(model.parameters()).device
     for number, batch in enumerate(_in_order(data.valid, batch_size, tokenizer.pad_token_id)):
         masked, positions, labels = mask_pieces(
-            batch["input_ids"], tokenizer.all_special_ids, tokenizer.mask_token_id,
-            len(tokenizer), step_generator(12345, number), config.mask_rate,
+            batch["input_ids"],
+            tokenizer.all_special_ids,
+            tokenizer.mask_token_id,
+            len(tokenizer),
+            step_generator(12345, number),
+            config.mask_rate,
         )
         loss = masked_lm_loss(
-            model, masked.to(device), batch["attention_mask"].to(device),
-            positions.to(device), labels.to(device),
+            model,
+            masked.to(device),
+            batch["attention_mask"].to(device),
+            positions.to(device),
+            labels.to(device),
         )
         total += loss.item() * len(labels)
         count += len(labels)
@@ -165,34 +186,78 @@ def pretrain(
 
     measures: functions of (model, tokenizer) that return rows with ``metric``, ``value``
     and any of ``detail``, ``layer``, ``head``, ``direction``.
-    Returns the path of the metrics file. Ctrl-C saves and stops; go on with ``resume``.
+    Returns the path of the metrics file. Ctrl-C finishes the step or the measuring that it
+    falls into, saves and stops; go on with ``resume``. After any other end a run goes on
+    from its last checkpoint.
 
     Raises:
-        RunError: the folder already holds a run (and ``resume`` is not set), or another
-            configuration, or the loss is no longer finite.
+        RunError: the folder already holds a run (and ``resume`` is not set), or one of
+            another configuration or other data, or the loss is no longer finite.
     """
-    run = _Run(Path(out), config, data, torch.device(device))
-    step = run.start(resume)
+    run = _Run(Path(out), config, data, check_start(out, resume, device))
+    step = run.start()
     due = set(checkpoint_steps(config))
     bar = tqdm(total=config.steps, initial=step, unit="step", disable=quiet, smoothing=0.05)
+    with bar, _held_back_interrupt() as stopping:
+        while True:
+            if step in due and step > run.measured:
+                run.measure(step, measures)
+            if stopping():
+                run.save_state(step)
+                print(f"\nStopped at step {step}; saved. Go on with: --resume --out {run.out}")
+                raise KeyboardInterrupt
+            if step == config.steps:
+                return run.metrics_path
+            loss = run.train_step(step)
+            step += 1
+            bar.update()
+            if step % 50 == 0:
+                rate = run.tokens_per_second()
+                bar.set_postfix_str(f"loss {loss.item():.3f}, {rate:,.0f} tokens/s")
+
+
+def check_start(
+    out: str | os.PathLike[str], resume: bool, device: str | torch.device
+) -> torch.device:
+    """What can be said before the data are made ready; returns the device.
+
+    Raises:
+        RunError: the folder already holds a run and ``resume`` is not set.
+        ModelError: there is no such device.
+    """
+    if (Path(out) / "config.json").exists() and not resume:
+        raise RunError(f"{out} already holds a run; use --resume or another --out")
+    return usable_device(device)
+
+
+@contextmanager
+def _held_back_interrupt() -> Iterator[Callable[[], bool]]:
+    """Hold a Ctrl-C back until it is asked for: half a step cannot be gone on with.
+
+    A second Ctrl-C is not held back. Only a main thread gets signals.
+    """
+    pressed: list[int] = []
+
+    def hold(signum: int, frame: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, hold)
     try:
-        with bar:
-            if step == 0:
-                run.measure(0, measures)
-            while step < config.steps:
-                loss = run.train_step(step)
-                step += 1
-                bar.update()
-                if step % 50 == 0:
-                    rate = run.tokens_per_second()
-                    bar.set_postfix_str(f"loss {loss.item():.3f}, {rate:,.0f} tokens/s")
-                if step in due:
-                    run.measure(step, measures)
-    except KeyboardInterrupt:
-        run.save_state(step)
-        print(f"\nStopped at step {step}; saved. Go on with: --resume --out {run.out}")
-        raise
-    return run.metrics_path
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 class _Run:
@@ -204,33 +269,46 @@ class _Run:
         self.seconds = 0.0  # spent in training steps, measuring left out
         self.epoch = -1
         self.loss_sum, self.loss_steps = torch.zeros((), device=device), 0
+        self.measured = -1  # the last step that was measured
+        self.sentences(0)  # too small a corpus is noticed before there is a folder
         self.model = small_bert(
-            len(data.tokenizer), config.layers, config.width, config.heads,
-            config.max_length, config.dropout, config.seed,
-        ).to(device)
+            len(data.tokenizer),
+            config.layers,
+            config.width,
+            config.heads,
+            config.max_length,
+            config.dropout,
+            config.seed,
+        )
+        torch.nn.Module.to(self.model, device)  # transformers' own wrapper loses the type
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, config.weight_decay), lr=config.learning_rate, fused=True
+            parameter_groups(self.model, config.weight_decay),
+            lr=config.learning_rate,
+            fused=True,
         )
 
     @property
     def metrics_path(self) -> Path:
         return self.out / "metrics.jsonl"
 
-    def start(self, resume: bool) -> int:
+    @property
+    def state_path(self) -> Path:
+        return self.out / "state.safetensors"
+
+    def start(self) -> int:
         """Make or reopen the run folder; returns the step to go on from."""
         config_path = self.out / "config.json"
         if config_path.exists():
-            if not resume:
-                raise RunError(f"{self.out} already holds a run; use --resume or another --out")
-            before = json.loads(config_path.read_text())
-            if before != asdict(self.config):
-                changed = [k for k, v in asdict(self.config).items() if before.get(k) != v]
+            before, now = json.loads(config_path.read_text()), asdict(self.config)
+            changed = sorted(k for k in before | now if before.get(k) != now.get(k))
+            if changed:
                 raise RunError(f"{self.out} holds a run with another {', '.join(changed)}")
-            return self.load_state()
+            if self.state_path.exists():
+                return self.load_state()
         self.out.mkdir(parents=True, exist_ok=True)
         self.data.tokenizer.save_pretrained(self.out / "tokenizer")
-        config_path.write_text(json.dumps(asdict(self.config), indent=1) + "\n")
         self.metrics_path.write_text("")
+        _write(config_path, json.dumps(asdict(self.config), indent=1) + "\n")
         return 0
 
     def train_step(self, step: int) -> torch.Tensor:
@@ -241,15 +319,24 @@ class _Run:
         torch.manual_seed(int(step_generator(config.seed, step).initial_seed()))  # dropout
         batch = self.data.train.batch(self.sentences(step), tokenizer.pad_token_id)
         masked, positions, labels = mask_pieces(
-            batch["input_ids"], tokenizer.all_special_ids, tokenizer.mask_token_id,
-            len(tokenizer), step_generator(config.seed, step), config.mask_rate,
+            batch["input_ids"],
+            tokenizer.all_special_ids,
+            tokenizer.mask_token_id,
+            len(tokenizer),
+            step_generator(config.seed, step),
+            config.mask_rate,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+            group["lr"] = config.learning_rate * min(
+                1.0, (step + 1) / max(1, config.warmup_steps)
+            )
         with autocast(self.device):
             loss = masked_lm_loss(
-                self.model, masked.to(self.device), batch["attention_mask"].to(self.device),
-                positions.to(self.device), labels.to(self.device),
+                self.model,
+                masked.to(self.device),
+                batch["attention_mask"].to(self.device),
+                positions.to(self.device),
+                labels.to(self.device),
             )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -277,31 +364,40 @@ class _Run:
     def measure(self, step: int, measures: list[Measure]) -> None:
         """Measure, append to the metrics file, save the model and the state."""
         self.model.eval()
-        rows: list[Row] = [
-            {"metric": "valid_loss", "value": validation_loss(self.model, self.data, self.config)}
-        ]
+        loss = validation_loss(self.model, self.data, self.config)
+        rows: list[Row] = [{"metric": "valid_loss", "value": loss}]
         if self.loss_steps:
             mean = float(self.loss_sum) / self.loss_steps
-            if not np.isfinite(mean):
-                raise RunError(f"the loss is {mean} near step {step}; lower the learning rate")
             rows.append({"metric": "train_loss", "value": mean})
             rows.append({"metric": "tokens_per_second", "value": self.tokens_per_second()})
-            self.loss_sum, self.loss_steps = torch.zeros((), device=self.device), 0
         else:
             special = self.data.tokenizer.all_special_ids
             bigram = corpora.bigram_cross_entropy(self.data.train, self.data.valid, special)
             unigram = corpora.unigram_entropy(self.data.valid, special)
             rows.append({"metric": "unigram_entropy", "value": unigram})
             rows.append({"metric": "bigram_cross_entropy", "value": bigram})
+        if not np.isfinite([row["value"] for row in rows]).all():
+            raise RunError(f"the loss is {loss} near step {step}; lower the learning rate")
         for function in measures:
             rows.extend(function(self.model, self.data.tokenizer))
         with open(self.metrics_path, "a", encoding="utf-8") as out:
             for row in rows:
                 out.write(json.dumps({"step": step, "tokens": self.tokens, **row}) + "\n")
-        folder = self.out / "checkpoints" / f"step-{step:06d}"
-        self.model.save_pretrained(folder)
-        self.data.tokenizer.save_pretrained(folder)
+        self.save_checkpoint(step)
+        self.measured = step
+        self.loss_sum, self.loss_steps = torch.zeros((), device=self.device), 0
         self.save_state(step)
+
+    def save_checkpoint(self, step: int) -> None:
+        """Save model and tokenizer; the folder appears under its name when it is complete."""
+        folder = self.out / "checkpoints" / f"step-{step:06d}"
+        part = self.out / "checkpoint.part"
+        for old in (part, folder):
+            shutil.rmtree(old, ignore_errors=True)
+        self.model.save_pretrained(part)
+        self.data.tokenizer.save_pretrained(part)
+        folder.parent.mkdir(exist_ok=True)
+        part.replace(folder)
 
     def save_state(self, step: int) -> None:
         """Write weights, optimiser and counters; the file is replaced whole or not at all."""
@@ -311,24 +407,27 @@ class _Run:
         tensors.pop("model.cls.predictions.decoder.bias", None)
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        part = self.out / "state.safetensors.part"
+        part = self.state_path.with_suffix(".part")
         tensors["loss_sum"] = self.loss_sum
         counters = {
-            "step": step, "tokens": self.tokens, "seconds": self.seconds,
+            "step": step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
             "loss_steps": self.loss_steps,
+            "measured": self.measured,
+            "data": self.data.fingerprint(),
         }
         save_file(tensors, part, metadata={k: repr(v) for k, v in counters.items()})
-        part.replace(self.out / "state.safetensors")
+        part.replace(self.state_path)
 
     def load_state(self) -> int:
         """Take up the saved state; metrics written after it are dropped."""
-        path = self.out / "state.safetensors"
-        if not path.exists():
-            self.metrics_path.write_text("")
-            return 0
         states: dict[int, dict[str, torch.Tensor]] = {}
         weights: dict[str, torch.Tensor] = {}
-        with safe_open(path, "pt", device=str(self.device)) as saved:
+        with safe_open(self.state_path, "pt", device=str(self.device)) as saved:
+            counters = saved.metadata()
+            if counters.get("data") != repr(self.data.fingerprint()):
+                raise RunError(f"{self.out} holds a run on other data or another tokenizer")
             for key in saved.keys():  # noqa: SIM118  (not a dict)
                 if key == "loss_sum":
                     self.loss_sum = saved.get_tensor(key)
@@ -339,21 +438,15 @@ class _Run:
                 else:
                     index, name = rest.split(".", 1)
                     states.setdefault(int(index), {})[name] = saved.get_tensor(key)
-            counters = saved.metadata()
         self.model.load_state_dict(weights, strict=False)
         self.model.tie_weights()
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         step, self.tokens = int(counters["step"]), int(counters["tokens"])
         self.seconds, self.loss_steps = float(counters["seconds"]), int(counters["loss_steps"])
-        self._drop_metrics_after(step)
-        return step
-
-    def _drop_metrics_after(self, step: int) -> None:
+        self.measured = int(counters["measured"])
         lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [
-            line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step
-        ]
-        part = self.metrics_path.with_suffix(".part")
-        part.write_text("".join(kept), encoding="utf-8")
-        part.replace(self.metrics_path)
+        whole = [line for line in lines if line.endswith("\n")]
+        kept = [line for line in whole if json.loads(line)["step"] <= self.measured]
+        _write(self.metrics_path, "".join(kept))
+        return step

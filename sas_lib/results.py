@@ -24,8 +24,18 @@ from typing import Any
 import pandas as pd
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
-COLUMNS = ["run", "seed", "step", "tokens", "metric", "detail", "layer", "head", "direction",
-           "value"]
+COLUMNS = [
+    "run",
+    "seed",
+    "step",
+    "tokens",
+    "metric",
+    "detail",
+    "layer",
+    "head",
+    "direction",
+    "value",
+]
 
 
 class BundleError(RuntimeError):
@@ -56,7 +66,9 @@ def read_run(run: str | os.PathLike[str], name: str | None = None) -> pd.DataFra
         tidy[column] = tidy[column].astype("Int16")
     for column in ("run", "metric", "detail", "direction"):
         tidy[column] = tidy[column].astype("string").astype("category")
-    return tidy.astype({"seed": "int16", "step": "int32", "tokens": "int64", "value": "float32"})
+    return tidy.astype(
+        {"seed": "int16", "step": "int32", "tokens": "int64", "value": "float32"}
+    )
 
 
 def source_hash(module: str) -> str:
@@ -125,7 +137,9 @@ def load(name: str, table: str = "metrics") -> pd.DataFrame:
     path = folder() / name / f"{table}.parquet"
     if not path.exists():
         there = sorted(p.parent.name for p in folder().glob("*/manifest.json"))
-        raise BundleError(f"no {table} in a bundle {name!r}; there are: {', '.join(there) or '-'}")
+        raise BundleError(
+            f"no {table} in a bundle {name!r}; there are: {', '.join(there) or '-'}"
+        )
     return pd.read_parquet(path)
 
 

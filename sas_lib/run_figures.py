@@ -10,6 +10,9 @@ import pandas as pd
 
 from sas_lib.charts import PALETTE, WIDTH
 
+# What alt.layer is declared to return.
+Panel = alt.LayerChart | alt.FacetChart
+
 FIRST_STEP = 10
 """Where the log axis begins: before it nothing has been learnt."""
 STEP_AXIS = alt.Axis(format=",", values=[10, 30, 100, 300, 1000, 3000, 10_000, 30_000])
@@ -30,7 +33,7 @@ def panel(
     levels: Mapping[str, float] | None = None,
     height: int = 150,
     zero: bool = False,
-) -> alt.LayerChart:
+) -> Panel:
     """One panel of curves against the step (log axis), a thin line for each seed.
 
     rows: seed, step, value, label (as ``curves`` gives). colours: label to palette name.
@@ -93,7 +96,7 @@ def step_slider(steps: Sequence[int], start: int, name: str = "step") -> alt.Par
     return alt.param(name="checkpoint", value=start, bind=bind)
 
 
-def step_rule(steps: Sequence[int], slider: alt.Parameter) -> alt.LayerChart:
+def step_rule(steps: Sequence[int], slider: alt.Parameter) -> Panel:
     """The vertical line, with its step above, that the slider moves through a panel."""
     data = pd.DataFrame({"number": range(len(steps)), "step": list(steps)})
     base = alt.Chart(data).transform_filter(alt.datum.number == slider).encode(x="step:Q")
@@ -112,9 +115,11 @@ def head_relation_map(
     table: step, relation, layer, head, direction, uas; the better direction is shown.
     """
     rows = table[table["relation"].isin(list(relations)) & table["step"].isin(list(steps))]
-    best = rows.sort_values("uas").groupby(
-        ["step", "relation", "layer", "head"], observed=True
-    ).tail(1)
+    best = (
+        rows.sort_values("uas")
+        .groupby(["step", "relation", "layer", "head"], observed=True)
+        .tail(1)
+    )
     number = {step: i for i, step in enumerate(steps)}
     arrow = {"dependent_to_head": "to head", "head_to_dependent": "from head"}
     data = pd.DataFrame(
@@ -133,8 +138,9 @@ def head_relation_map(
         .encode(
             x=alt.X("place:N", title="layer.head", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("relation:N", sort=list(relations), title=None),
-            color=alt.Color("uas:Q", scale=alt.Scale(domain=[0, 1], scheme="viridis"),
-                            title="UAS"),
+            color=alt.Color(
+                "uas:Q", scale=alt.Scale(domain=[0, 1], scheme="viridis"), title="UAS"
+            ),
             tooltip=["relation:N", "place:N", "way:N", "uas:Q"],
         )
         .properties(width=WIDTH, height=20 * len(relations))
@@ -161,7 +167,7 @@ def central_figure(
     slider = step_slider(steps, start=len(steps) // 2)
     constant = metrics[metrics["step"] == 0].groupby("metric", observed=True)["value"].mean()
 
-    def with_marks(chart: alt.LayerChart, label_of_kind: Mapping[str, str]) -> alt.LayerChart:
+    def with_marks(chart: Panel, label_of_kind: Mapping[str, str]) -> Panel:
         marks = onset_points(metrics, onsets, label_of_kind)
         return alt.layer(chart, onset_marks(marks, KINDS), step_rule(steps, slider))
 
@@ -192,7 +198,7 @@ def central_figure(
     structure, capability = KINDS
     table = heads[heads["seed"] == first].rename(columns={"detail": "relation", "value": "uas"})
     stacked = alt.vconcat(
-        with_marks(loss, {k: "valid_loss" for k in KINDS}),
+        with_marks(loss, dict.fromkeys(KINDS, "valid_loss")),
         with_marks(attachment, {structure: "uas_per_relation"}),
         with_marks(pairs, {capability: "pairs_accuracy"}),
         head_relation_map(table, steps, slider, relations).properties(

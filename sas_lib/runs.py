@@ -22,7 +22,7 @@ from sas_lib import toy_english
 from sas_lib.corpus import CorpusError, encode, read_text, train_tokenizer
 from sas_lib.measures import pairs_measure, uas_measure
 from sas_lib.model import load, word_attention, word_batch
-from sas_lib.pretraining import Config, Data, Measure, pretrain
+from sas_lib.pretraining import Config, Data, Measure, check_start, pretrain
 from sas_lib.treebank import Sentence, read_conllu
 
 # Seeds of the grammar: the corpus is one and the same for all runs, and what a model is
@@ -37,9 +37,14 @@ MODULES = tuple(
 
 
 def toy_data(config: Config, sentences: int = 100_000, quiet: bool = False) -> Data:
-    """Toy English, generated and encoded: the training corpus and 1,000 validation sentences."""
+    """Toy English, encoded: the training corpus and 1,000 validation sentences."""
     generated = list(
-        tqdm(toy_english.sentences(sentences, TRAIN_SEED), "toy English", sentences, disable=quiet)
+        tqdm(
+            toy_english.sentences(sentences, TRAIN_SEED),
+            "toy English",
+            sentences,
+            disable=quiet,
+        )
     )
     tokenizer = train_tokenizer((" ".join(s.words) for s in generated), config.vocab_size)
     valid = toy_english.sentences(1000, VALID_SEED)
@@ -51,7 +56,10 @@ def toy_data(config: Config, sentences: int = 100_000, quiet: bool = False) -> D
 
 
 def toy_measures(
-    tokenizer: PreTrainedTokenizerFast, treebank: int = 300, pairs: int = 10, full_map: bool = True
+    tokenizer: PreTrainedTokenizerFast,
+    treebank: int = 300,
+    pairs: int = 10,
+    full_map: bool = True,
 ) -> list[Measure]:
     """UAS on gold toy trees and minimal pairs, small enough to take at each checkpoint."""
     gold = list(toy_english.sentences(treebank, TREEBANK_SEED))
@@ -84,6 +92,7 @@ def toy_run(
     quiet: bool = False,
 ) -> Path:
     """Train on toy English; returns the metrics file."""
+    check_start(out, resume, device)
     data = toy_data(config, sentences, quiet)
     return pretrain(out, config, data, toy_measures(data.tokenizer), resume, device, quiet)
 
@@ -175,12 +184,16 @@ def read_pairs(directory: str | os.PathLike[str], limit: int | None = None) -> d
 
     Raises:
         FileNotFoundError: the folder holds no .jsonl file.
-        ValueError: a line is no minimal pair; the message names file and line.
+        ValueError: a line is no minimal pair, or a file has none; the message names them.
     """
     files = sorted(Path(directory).glob("*.jsonl"))
     if not files:
         raise FileNotFoundError(f"no .jsonl file in {directory}")
-    return {file.stem: list(itertools.islice(_pairs_of(file), limit)) for file in files}
+    pairs = {file.stem: list(itertools.islice(_pairs_of(file), limit)) for file in files}
+    for file in files:
+        if not pairs[file.stem]:
+            raise ValueError(f"{file}: no minimal pair in this file")
+    return pairs
 
 
 def _pairs_of(file: Path) -> Iterable[tuple[str, str]]:
@@ -188,7 +201,10 @@ def _pairs_of(file: Path) -> Iterable[tuple[str, str]]:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-                yield row["sentence_good"], row["sentence_bad"]
+                pair = row["sentence_good"], row["sentence_bad"]
+                if not all(isinstance(sentence, str) for sentence in pair):
+                    raise TypeError(f"{pair} are no two sentences")
+                yield pair
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{file}, line {number}: no minimal pair: {error}") from error
 
@@ -205,6 +221,7 @@ def text_run(
     quiet: bool = False,
 ) -> Path:
     """Train on plain text, measuring UAS on ``treebank`` and accuracy on ``pairs``."""
+    check_start(out, resume, device)
     measures: list[Measure] = []
     if treebank is not None:
         gold: list[Sentence] = list(read_conllu(treebank))

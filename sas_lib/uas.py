@@ -130,9 +130,8 @@ def _fitting(
     """Sort out the sentences that cannot be scored, with the reason."""
     fitting: list[_Numbered] = []
     left_out: dict[str, list[int]] = {}
-    encoded = tokenizer([" ".join(s.words) for s in sentences], verbose=False)["input_ids"]
     for number, sentence in enumerate(sentences):
-        pieces = len(encoded[number])
+        pieces = len(tokenizer(" ".join(sentence.words), verbose=False)["input_ids"])
         if len(sentence) < 2:
             left_out.setdefault("a single word has no possible head", []).append(len(sentence))
         elif pieces > limit:

@@ -31,9 +31,9 @@ ADJECTIVES = ["old", "small", "unforgettable", "green"]
 
 
 def parsed_sentence(subject: str, verb: str, adjective: str, thing: str) -> Sentence:
-    """ "the king sees a green tree ." with its tree."""
+    """A sentence such as "the king sees that green tree ." with its tree."""
     return Sentence(
-        words=("the", subject, verb, "a", adjective, thing, "."),
+        words=("the", subject, verb, "that", adjective, thing, "."),
         heads=(1, 2, ROOT, 5, 5, 2, 2),
         relations=("det", "nsubj", "root", "det", "amod", "obj", "punct"),
     )

@@ -214,13 +214,13 @@ class Clauses(Predicates):
         return subject, self.adjective_predicate(subject)
 
     def adjective_predicate(self, subject: Nominal) -> Predicate:
-        head = Word(self.adjective_for(subject.noun))
+        head = Word(self.quality(subject))
         words = [head]
         if self.random() < 0.14:
             words.insert(0, Word(self.pick(self.lexicon.closed["degree"]), "advmod", head))
         elif self.random() < 0.1:
-            second = Word(self.adjective_for(subject.noun), "conj", head)
-            if not self.alike(head.form, second.form):
+            second = Word(self.quality(subject), "conj", head)
+            if second.form is not head.form:
                 words += [Word(fw.AND, "cc", second), second]
         return Predicate(head, words, be="cop")
 

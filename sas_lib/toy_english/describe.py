@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from sas_lib.toy_english import function_words
 from sas_lib.toy_english.loading import load
 from sas_lib.toy_english.pairs import PARADIGMS
 
 
+@cache
 def vocabulary() -> frozenset[str]:
     """Every word form of toy English in lower case, punctuation left out."""
     forms = load().forms().union(function_words.CLOSED)

@@ -36,6 +36,7 @@ class Grammar(Subordination):
         """The next sentence of the stream; too short or too long ones are drawn again."""
         while True:
             self.said.clear()
+            self.said_of.clear()
             tense = self.pick(TENSES)
             if self.random() < NEGATION and tense.modal not in ("can", "may"):
                 tense = tense._replace(negative=True)

@@ -70,6 +70,7 @@ class Lexicon:
     verb_table: Table[Verb] = field(default=None)  # type: ignore[arg-type]
     verbs_of: dict[str, Table[Verb]] = field(default_factory=dict)
     verb: dict[str, Verb] = field(default_factory=dict)
+    moods: Table[Form] = field(default=None)  # type: ignore[arg-type]
     openers: set[str] = field(default_factory=set)
     group_of: dict[str, set[str]] = field(default_factory=dict)
     names: dict[str, Table[Noun]] = field(default_factory=dict)

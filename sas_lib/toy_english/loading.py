@@ -19,11 +19,11 @@ from sas_lib.toy_english.tables import (
     zipf,
 )
 
-LEAK = {"person": 0.12, "animal": 0.12}
+LEAK = {"person": 0.12, "animal": 0.09}
 LEAK_ELSEWHERE = 0.04
 VERB_EXPONENT = 0.9
 LOCATIVE = frozenset("in on at under near behind above over".split())
-_ROLES = "friend stranger hero fool relative genius"
+_ROLES = "friend stranger hero/heroes fool relative genius"
 
 
 @cache
@@ -97,6 +97,8 @@ def _add_modifiers(lexicon: Lexicon, entries: dict[str, Any]) -> None:
     for name, entry in entries["adjectives"].items():
         for word in entry["words"].split():
             lexicon.group_of.setdefault(word, set()).add(name)
+    moods = entries["adjectives"]["mood"]["words"].split()
+    lexicon.moods = Table(zipf([Form(w, w, "ADJ", "Degree=Pos") for w in moods], 0.7))
     lexicon.adjectives = [Form(w, w, "ADJ", "Degree=Pos") for w in lexicon.group_of]
 
 
@@ -144,7 +146,7 @@ def _relate_nouns(
     for field_name, clusters in entries.items():
         for cluster, entry in clusters.items():
             groups = {cluster, field_name, entry["kind"]}
-            classes = entry.get("isa", "friend stranger hero fool relative genius")
+            classes = entry.get("isa", _ROLES)
             kinds = (
                 [make_noun(word) for word in classes.split()]
                 if "isa" in entry or entry["kind"] == "person"
@@ -155,7 +157,7 @@ def _relate_nouns(
                 noun.adjectives = _adjectives(lexicon, adjectives, groups, noun)
                 phrases = entry.get("pp", "").split()
                 noun.phrases = _phrases(lexicon, phrases, noun.lemma)
-                places = [p for p in phrases if p.partition(":")[0] in LOCATIVE]
+                places = [p for p in phrases if is_place(p)]
                 noun.places = _phrases(lexicon, places, noun.lemma)
                 if cluster in owners:
                     key = f"{noun.lemma} owner"
@@ -281,3 +283,9 @@ def _invert_verbs(lexicon: Lexicon) -> None:
             noun.as_subject = Table(subjects[id(noun)])
         if id(noun) in objects:
             noun.as_object = Table(objects[id(noun)])
+
+
+def is_place(phrase: str) -> bool:
+    """Whether "in:gardens" and the like say where something is, not what someone wears."""
+    preposition, _, cluster = phrase.partition(":")
+    return preposition in LOCATIVE and cluster != "garments"

@@ -39,6 +39,7 @@ class NounPhrases:
         self.lexicon = load()
         self.random: Callable[[], float] = random.Random(f"toy English {seed}").random
         self.said: set[int] = set()
+        self.said_of: dict[int, set[str]] = {}
         self.past = False  # the time that the sentence is about
 
     def pick(self, table: Table[T]) -> T:
@@ -98,9 +99,11 @@ class NounPhrases:
         random = self.random
         if nominal.noun.phrases and random() < PHRASE[depth]:
             preposition, nouns = self.pick(nominal.noun.phrases)
-            nominal.words += self.prepositional(
-                preposition, self.fresh(nouns), "nmod", nominal.head, depth + 1
-            )
+            owned = any(word.relation == "nmod:poss" for word in nominal.words)
+            if not (owned and preposition.text == "of"):
+                nominal.words += self.prepositional(
+                    preposition, self.fresh(nouns), "nmod", nominal.head, depth + 1
+                )
             if random() < 0.6:
                 return
         u = random()
@@ -127,7 +130,7 @@ class NounPhrases:
             "plural" if nominal.pronoun == "they" else "singular" if noun.plural else "mass"
         )
         determiner = self.pick(DETERMINERS[definiteness + number])
-        if depth and (determiner is fw.NO or determiner is fw.FEW):
+        if depth and not definiteness and determiner in (fw.NO, fw.FEW):
             determiner = fw.THE
         if determiner is None:
             return []
@@ -153,23 +156,31 @@ class NounPhrases:
 
     def adjectives(self, noun: Noun, head: Word) -> list[Word]:
         """One adjective, perhaps with a degree adverb, or two, joined by "and" or a comma."""
-        assert noun.adjectives is not None
-        first = Word(self.fresh(noun.adjectives), "amod", head)
+        first = Word(self.adjective_for(noun), "amod", head)
         u = self.random()
         if u < 0.05:
             return [Word(self.pick(self.lexicon.closed["degree"]), "advmod", first), first]
-        second = Word(self.fresh(noun.adjectives), "amod", head)
-        if u > 0.38 or self.alike(first.form, second.form):
+        if u > 0.33:
             return [first]
-        if u < 0.35:
+        second = Word(self.adjective_for(noun), "amod", head)
+        if second.form is first.form:
+            return [first]
+        if u < 0.30:
             return [first, Word(fw.COMMA, "punct", second), second]
         second.attach("conj", first)
         return [first, Word(fw.AND, "cc", second), second]
 
-    def alike(self, first: Form, second: Form) -> bool:
-        """Whether two adjectives say the same sort of thing."""
-        groups = self.lexicon.group_of
-        return not groups[first.text].isdisjoint(groups[second.text])
+    def adjective_for(self, noun: Noun) -> Form:
+        """An adjective that likes the noun, of a sort not yet said of it in this sentence."""
+        assert noun.adjectives is not None
+        said = self.said_of.setdefault(id(noun), set())
+        for _ in range(4):
+            form = self.pick(noun.adjectives)
+            groups = self.lexicon.group_of[form.text]
+            if groups.isdisjoint(said):
+                break
+        said |= groups
+        return form
 
     def coordinate(self, nominal: Nominal, depth: int) -> None:
         """Join a noun of the same cluster to the phrase with "and"."""

@@ -14,7 +14,6 @@ from sas_lib.toy_english import function_words as fw
 from sas_lib.toy_english.function_words import PAST, PRESENT, Tense
 from sas_lib.toy_english.grammar import Grammar
 from sas_lib.toy_english.lexicon import Noun, Verb
-from sas_lib.toy_english.morphology import detokenise
 from sas_lib.toy_english.noun_phrases import determiner_relation, third_person
 from sas_lib.toy_english.tables import Form, Table
 from sas_lib.toy_english.trees import Nominal, Predicate, Word, settle_articles
@@ -66,7 +65,6 @@ MARKED = Table(
     ]
 )
 PLAIN = Table([(PAST, 3), (PRESENT, 3), (Tense(perfect=True), 1), (Tense(modal="will"), 1)])
-PERSONS = frozenset(["person"])
 
 
 class PairBuilder(Grammar):
@@ -247,7 +245,3 @@ def is_intransitive(verb: Verb) -> bool:
 def is_transitive(verb: Verb) -> bool:
     """Whether the verb always takes an object."""
     return verb.objects is not None and verb.frames_of <= {"transitive", "reflexive"}
-
-
-def text(words: Words) -> str:
-    return detokenise(words)

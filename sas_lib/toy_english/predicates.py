@@ -142,7 +142,7 @@ class Predicates(NounPhrases):
         if inner is not None:
             return self.to_phrase(inner, head, subject, depth)
         lemma = head.form.lemma
-        adjective = Word(self.adjective_for(subject.noun), "xcomp", head)
+        adjective = Word(self.quality(subject), "xcomp", head)
         if lemma != "happen" and self.random() < 0.5:
             return [adjective]
         return [
@@ -212,6 +212,13 @@ class Predicates(NounPhrases):
             words.insert(1, Word(fw.THE, "det", span))
         return words
 
+    def quality(self, subject: Nominal) -> Form:
+        """What one says someone or something is; of "she" and the like, a mood."""
+        form = subject.head.form
+        if form.upos == "PRON" and subject.noun.kind == "person" and "Prs" in form.features:
+            return self.fresh(self.lexicon.moods)
+        return self.adjective_for(subject.noun)
+
     def verb_for(self, noun: Noun) -> Verb:
         """A verb that likes ``noun`` as its subject."""
         if noun.as_subject is None:
@@ -226,10 +233,6 @@ class Predicates(NounPhrases):
             if frame not in CLAUSAL and frame != "inchoative":
                 return frame
         return "transitive" if verb.objects else "intransitive"
-
-    def adjective_for(self, noun: Noun) -> Form:
-        assert noun.adjectives is not None
-        return self.fresh(noun.adjectives)
 
 
 def time_of(tense: Tense) -> str:

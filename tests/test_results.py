@@ -1,0 +1,96 @@
+"""Bundles: what is written comes back, whole or not at all."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from sas_lib import results
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with two measured steps."""
+    folder = tmp_path / "seed-3"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"seed": 3, "steps": 2}))
+    rows = [
+        {"step": 0, "tokens": 0, "metric": "valid_loss", "value": 7.5},
+        {
+            "step": 2,
+            "tokens": 90,
+            "metric": "relation_uas",
+            "detail": "nsubj",
+            "layer": 1,
+            "head": 0,
+            "direction": "dependent_to_head",
+            "value": 0.25,
+        },
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def bundles(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAS_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def write(metrics: pd.DataFrame, **more):
+    return results.write(
+        "trial", metrics, {"steps": 2}, ["sas_lib.onsets", "sas_lib.toy_english"], 1.5, **more
+    )
+
+
+def test_read_run_is_tidy(run) -> None:
+    table = results.read_run(run)
+    assert list(table.columns) == results.COLUMNS
+    assert table["seed"].tolist() == [3, 3] and table["run"].tolist() == ["seed-3"] * 2
+    assert table["value"].tolist() == [7.5, 0.25]
+    assert table.loc[1, ["detail", "layer", "head", "direction"]].tolist() == [
+        "nsubj",
+        1,
+        0,
+        "dependent_to_head",
+    ]
+    assert table.loc[0, ["detail", "layer"]].isna().all()
+
+
+def test_round_trip_readable_with_pandas_alone(run, bundles) -> None:
+    metrics = results.read_run(run)
+    path = write(metrics, tables={"words": pd.DataFrame({"word": ["a", "b"]})}, note="x")
+    pd.testing.assert_frame_equal(results.load("trial"), metrics)
+    pd.testing.assert_frame_equal(pd.read_parquet(path / "metrics.parquet"), metrics)
+    assert results.load("trial", "words")["word"].tolist() == ["a", "b"]
+    manifest = results.manifest("trial")
+    assert manifest["seeds"] == [3] and manifest["parameters"] == {"steps": 2}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", manifest["date"])
+    assert set(manifest["code"]) == {"sas_lib.onsets", "sas_lib.toy_english"}
+
+
+def test_a_failed_write_leaves_the_bundle_before(run) -> None:
+    metrics = results.read_run(run)
+    write(metrics, note="good")
+    with pytest.raises(AttributeError):
+        write(metrics, note="bad", tables={"words": None})  # type: ignore[dict-item]
+    assert results.manifest("trial")["note"] == "good"
+    assert [p.name for p in results.folder().iterdir()] == ["trial"]
+
+
+def test_source_hash_follows_the_source(tmp_path, monkeypatch) -> None:
+    (tmp_path / "a_module_to_hash.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = results.source_hash("a_module_to_hash")
+    (tmp_path / "a_module_to_hash.py").write_text("x = 2\n")
+    assert results.source_hash("a_module_to_hash") != before
+
+
+def test_what_is_not_there_is_named(tmp_path) -> None:
+    with pytest.raises(results.BundleError, match="no metrics in a bundle 'absent'"):
+        results.load("absent")
+    with pytest.raises(results.BundleError, match="no bundle 'absent'"):
+        results.manifest("absent")
+    with pytest.raises(results.BundleError, match="is no run folder"):
+        results.read_run(tmp_path)
