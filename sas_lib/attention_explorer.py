@@ -142,7 +142,7 @@ def explorer(
     heads: pd.DataFrame,
     baseline: pd.DataFrame,
     start: Mapping[str, Any] | None = None,
-) -> alt.ConcatChart:
+) -> alt.VConcatChart:
     """Choose sentence, checkpoint, layer, head and direction; see parse, map and score.
 
     attention, gold: the tables of ``runs.attention_tables``. heads: the rows of
@@ -153,16 +153,15 @@ def explorer(
     steps = sorted(int(step) for step in attention["step"].unique())
     shape = [len(steps), *(int(attention[axis].max()) + 1 for axis in ("layer", "head"))]
     scores = head_rows(heads, steps, baseline["relation"].tolist())
-    below = alt.hconcat(
-        _map_panel(alt.Chart(pd.DataFrame(maps)), gold),
+    maps_frame = pd.DataFrame(maps)
+    above = alt.hconcat(
+        _map_panel(alt.Chart(maps_frame), gold),
         _score_panel(alt.Chart(pd.DataFrame(scores)), baseline),
-        spacing=20,
+        spacing=30,
     ).resolve_scale(color="independent")
+    # The parse comes last: that is next to the controls.
     return (
-        # Not aligned: the words need the room that the axes of the map take on the left.
-        alt.concat(
-            _parse_panel(alt.Chart(pd.DataFrame(maps)), gold), below, columns=1, align="none"
-        )
+        alt.vconcat(above, _parse_panel(alt.Chart(maps_frame), gold))
         .resolve_scale(color="independent", strokeDash="independent", shape="independent")
         .add_params(*_controls(gold, shape, start or {}), NARROW, GAP)
     )
@@ -258,7 +257,7 @@ def _map_panel(maps: alt.Chart, gold: pd.DataFrame) -> alt.LayerChart:
     in_order = [alt.EncodingSortField(place, "min") for place in ("attended", "attending")]
     base = cells.encode(
         alt.X("column:N", sort=in_order[0], **word_axis("attended", -50)),
-        alt.Y("row:N", sort=in_order[1], **word_axis("attending")),
+        alt.Y("row:N", sort=in_order[1], **word_axis("attending", orient="right")),
     )
     scale = alt.Scale(type="sqrt", domain=[0, 1])
     layers = [
@@ -267,7 +266,7 @@ def _map_panel(maps: alt.Chart, gold: pd.DataFrame) -> alt.LayerChart:
                 "weight:Q",
                 scale=scale,
                 title="attention weight",
-                legend=alt.Legend(values=[0, 0.1, 0.5, 1], gradientLength=150),
+                legend=alt.Legend(values=[0, 0.1, 0.5, 1], gradientLength=150, format="~g"),
             ),
             tooltip=["from_word:N", "to_word:N", alt.Tooltip("weight:Q", format=".3f")],
         )
@@ -288,15 +287,15 @@ def _map_panel(maps: alt.Chart, gold: pd.DataFrame) -> alt.LayerChart:
                     strokeWidth=width,
                 )
             )
-    title = "Who attends to whom (○ gold head, + predicted)"
-    return alt.LayerChart(layer=layers, width=270, height=270, title=title)
+    title = ["Who attends to whom", "○ gold head, + predicted head"]
+    return alt.LayerChart(layer=layers, width=270, height=270, title=_titled(*title))
 
 
 def _score_panel(scores: alt.Chart, baseline: pd.DataFrame) -> alt.LayerChart:
     numbered = baseline[["relation", "offset_uas"]].assign(number=range(len(baseline)))
     order = baseline["relation"].tolist()
-    y = alt.Y("relation:N", sort=order, title=None)
-    x = alt.X("share:Q", scale=alt.Scale(domain=[0, 1]), title="UAS in the treebank")
+    y = alt.Y("relation:N", sort=order, title=None, axis=alt.Axis(orient="right"))
+    x = alt.X("share:Q", scale=alt.Scale(domain=[0, 1]), title="UAS")
     bars = (
         scores.transform_filter(
             "datum.checkpoint == checkpoint && datum.layer == layer && datum.head == head"
@@ -317,5 +316,9 @@ def _score_panel(scores: alt.Chart, baseline: pd.DataFrame) -> alt.LayerChart:
         bars.mark_bar(height=8).encode(x, y, tooltip=["relation:N", "share:Q", offset]),
         ticks.encode(x, y, tooltip=["relation:N", offset]),
     ]
-    title = "This head (bars), best offset (ticks)"
-    return alt.LayerChart(layer=layers, width=170, height=270, title=title)
+    title = ["In the whole treebank", "bar: this attention head; tick: best offset"]
+    return alt.LayerChart(layer=layers, width=190, height=270, title=_titled(*title))
+
+
+def _titled(title: str, legend: str) -> alt.TitleParams:
+    return alt.TitleParams(title, subtitle=legend, frame="bounds")

@@ -46,9 +46,8 @@ def toy_sentences(
     from sas_lib import toy_english
     from sas_lib.treebank import write_conllu
 
-    written = write_conllu(
-        tqdm(toy_english.sentences(n, seed), total=n, unit=" sentences"), out
-    )
+    with tqdm(toy_english.sentences(n, seed), total=n, unit=" sentences") as bar:
+        written = write_conllu(bar, out)
     typer.echo(f"{written} sentences in {out}", err=True)
 
 
@@ -218,7 +217,7 @@ def pretrain(
     import torch
 
     from sas_lib import runs
-    from sas_lib.pretraining import CONFIGS
+    from sas_lib.settings import CONFIGS
 
     if (treebank or pairs) and not corpus:
         raise typer.BadParameter(

@@ -1,9 +1,8 @@
 """From text to masked batches.
 
-Text is read line by line, split into sentences, cut into WordPieces by a tokenizer that
-is trained on the corpus itself, and served as batches of single sentences of like length
-with 15% of their pieces masked. Gold heads, where a sentence has them, are carried from
-words to pieces.
+Sentences are cut into WordPieces by a tokenizer that is trained on the corpus itself, and
+served as batches of single sentences of like length with 15% of their pieces masked. Gold
+heads, where a sentence has them, are carried from words to pieces.
 
 Masking follows Devlin et al. (2019, arXiv:1810.04805): of the chosen pieces 80% become
 [MASK], 10% a random piece, 10% stay as they are.
@@ -12,14 +11,9 @@ Masking follows Devlin et al. (2019, arXiv:1810.04805): of the chosen pieces 80%
 from __future__ import annotations
 
 import itertools
-import lzma
-import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,69 +22,11 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from sas_lib.text import CorpusError
 from sas_lib.treebank import ROOT, Sentence
 
 NO_HEAD = -1
-IGNORED = -100
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-
-
-class CorpusError(ValueError):
-    """A text that cannot be used for training; the message says what to do."""
-
-
-# --- text -----------------------------------------------------------------------------
-
-_LISTED = (
-    "mr mrs ms dr prof st vs etc fig no vol e.g i.e cf al inc ltd co jr sr u.s jan feb mar"
-    " apr jun jul aug sep sept oct nov dec gen col capt lt rev hon"
-)
-_ABBREVIATIONS = frozenset(_LISTED.split())
-_BOUNDARY = re.compile(r"([.!?]+[\"'”’)\]]*)\s+(?=[\"'“‘(\[]?[A-Z0-9])")
-
-
-def split_sentences(paragraph: str) -> Iterator[str]:
-    """Yield the sentences of a paragraph of plain English.
-
-    A sentence ends at . ! or ? before a capital or a digit, unless the full stop belongs
-    to a common abbreviation or to an initial.
-    """
-    start = 0
-    for match in _BOUNDARY.finditer(paragraph):
-        last_word = paragraph[start : match.start()].rsplit(None, 1)[-1:]
-        word = last_word[0].lstrip("(\"'“‘[").lower() if last_word else ""
-        initial = len(word) == 1 and word.isalpha()
-        if match.group(1).startswith(".") and (word in _ABBREVIATIONS or initial):
-            continue
-        yield paragraph[start : match.end(1)].strip()
-        start = match.end()
-    if paragraph[start:].strip():
-        yield paragraph[start:].strip()
-
-
-def read_text(path: str | os.PathLike[str], min_words: int = 3) -> Iterator[str]:
-    """Yield the sentences of a text file (plain or .xz), one paragraph a line.
-
-    Sentences of fewer than ``min_words`` words are left out: headings, mostly.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorpusError: the file is cut short, is not UTF-8 text, or holds no sentence.
-    """
-    path = Path(path)
-    found = False
-    opener: Any = lzma.open if path.suffix == ".xz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                for sentence in split_sentences(line.strip()):
-                    if sentence.count(" ") >= min_words - 1:
-                        found = True
-                        yield sentence
-    except (EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: {error}; is the file complete? Fetch it again.") from error
-    if not found:
-        raise CorpusError(f"{path}: no sentence of {min_words} words or more in this file")
 
 
 # --- tokenizer ------------------------------------------------------------------------
@@ -344,45 +280,3 @@ def mask_pieces(
     masked = flat.clone()
     masked[positions] = hidden
     return masked.view_as(input_ids), positions, labels
-
-
-# --- floors ---------------------------------------------------------------------------
-
-
-def unigram_entropy(corpus: EncodedCorpus, special_ids: Sequence[int]) -> float:
-    """Entropy of the piece frequencies in nats: the loss of a model that ignores context."""
-    counts = np.bincount(corpus.pieces[~np.isin(corpus.pieces, special_ids)])
-    p = counts[counts > 0] / counts.sum()
-    return float(-(p * np.log(p)).sum())
-
-
-def bigram_cross_entropy(
-    train: EncodedCorpus, valid: EncodedCorpus, special_ids: Sequence[int]
-) -> float:
-    """Cross-entropy in nats per piece of an interpolated bigram model, trained and tested.
-
-    The loss of a model that sees just the left neighbour: p(w | v) interpolates the bigram
-    frequency with the (add-one) unigram by Witten-Bell weights (Witten & Bell 1991), which
-    trust a context the more often it was seen and the fewer its continuations.
-    """
-    size = int(max(train.pieces.max(), valid.pieces.max())) + 1
-    left, right = train.pieces[:-1].astype(np.int64), train.pieces[1:].astype(np.int64)
-    inside = ~np.isin(right, special_ids)
-    keys, counts = np.unique(left[inside] * size + right[inside], return_counts=True)
-    unigram = np.bincount(right[inside], minlength=size) + 1.0
-    unigram /= unigram.sum()
-    seen = np.bincount(keys // size, weights=counts, minlength=size)
-    types = np.bincount(keys // size, minlength=size)
-
-    left, right = valid.pieces[:-1].astype(np.int64), valid.pieces[1:].astype(np.int64)
-    inside = ~np.isin(right, special_ids)
-    left, right = left[inside], right[inside]
-    slot = np.minimum(np.searchsorted(keys, left * size + right), len(keys) - 1)
-    count = np.where(keys[slot] == left * size + right, counts[slot], 0)
-    total = seen[left] + types[left]
-    smoothed = np.where(
-        total > 0,
-        (count + types[left] * unigram[right]) / np.maximum(total, 1),
-        unigram[right],
-    )
-    return float(-np.log(smoothed).mean())

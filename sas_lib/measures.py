@@ -14,6 +14,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sas_lib import minimal_pairs, uas
+from sas_lib.ngrams import BigramModel
 from sas_lib.pretraining import Measure, Row, autocast
 from sas_lib.treebank import Sentence
 
@@ -123,3 +124,24 @@ def pairs_measure(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> Measure:
         return rows
 
     return measure
+
+
+def bigram_pairs_measure(
+    bigram: BigramModel,
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Mapping[str, Sequence[tuple[str, str]]],
+) -> Measure:
+    """What a bigram model gets right of the same pairs: the level of knowing neighbours.
+
+    It does not change over training; it is scored once and written at each checkpoint.
+    """
+
+    def score(text: str) -> float:
+        return float(-bigram.surprisal(np.asarray(tokenizer(text)["input_ids"])).sum())
+
+    accuracies = []
+    for of_paradigm in pairs.values():
+        scores = np.array([[score(good), score(bad)] for good, bad in of_paradigm])
+        accuracies.append(minimal_pairs.accuracy(scores[:, 0], scores[:, 1]))
+    row: Row = {"metric": "pairs_accuracy_bigram", "value": float(np.mean(accuracies))}
+    return lambda model, tokenizer: [dict(row)]

@@ -26,55 +26,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from sas_lib import corpus as corpora
+from sas_lib import ngrams
 from sas_lib.corpus import EncodedCorpus, length_batches, mask_pieces, step_generator
 from sas_lib.model import masked_lm_loss, small_bert, usable_device
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a run is made of; one flat list, no defaults hidden elsewhere."""
-
-    layers: int = 4
-    width: int = 128
-    heads: int = 4
-    vocab_size: int = 2048
-    max_length: int = 64
-    dropout: float = 0.0
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    warmup_steps: int = 500
-    steps: int = 5000
-    mask_rate: float = 0.15
-    weight_decay: float = 0.01
-    log_checkpoints: int = 12
-    even_checkpoints: int = 40
-    dense_from: int = 0
-    dense_to: int = 0
-    dense_every: int = 100
-    seed: int = 0
-
-
-# The real-English setting of the first trial; sentences of at most 128 pieces.
-REAL = Config(
-    width=256,
-    vocab_size=8192,
-    max_length=128,
-    learning_rate=5e-4,
-    warmup_steps=1000,
-    steps=20000,
-    log_checkpoints=16,
-    even_checkpoints=20,
-    dense_from=800,
-    dense_to=2400,
-)
-TOY = Config()
-CONFIGS = {"toy": TOY, "real": REAL}
+from sas_lib.run_state import load_state, read_counters, save_state, write_whole
+from sas_lib.settings import Config, checkpoint_steps
 
 Row = dict[str, Any]
 Measure = Callable[[PreTrainedModel, PreTrainedTokenizerFast], list[Row]]
@@ -90,7 +49,8 @@ class Data:
 
     def fingerprint(self) -> str:
         """A checksum: a run must not go on with other data than it began with."""
-        digest = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode())
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        digest = hashlib.sha256(json.dumps(vocabulary).encode())
         for corpus in (self.train, self.valid):
             digest.update(corpus.pieces.tobytes())
             digest.update(corpus.starts.tobytes())
@@ -99,15 +59,6 @@ class Data:
 
 class RunError(RuntimeError):
     """A run that cannot start or go on; the message says what to do."""
-
-
-def checkpoint_steps(config: Config) -> list[int]:
-    """Steps at which to measure: log-spaced, evenly spaced, and dense in a window."""
-    spaced = np.geomspace(1, config.steps, config.log_checkpoints)
-    even = np.linspace(0, config.steps, config.even_checkpoints + 1)
-    dense = np.arange(config.dense_from, config.dense_to + 1, config.dense_every)
-    steps = np.rint(np.concatenate([spaced, even, dense, [0, config.steps]])).astype(int)
-    return [int(step) for step in np.unique(steps) if step <= config.steps]
 
 
 def training_dtype(device: torch.device) -> torch.dtype:
@@ -253,13 +204,6 @@ def _held_back_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
 class _Run:
     """The moving parts of one run: model, optimiser, counters and files."""
 
@@ -308,7 +252,7 @@ class _Run:
         self.out.mkdir(parents=True, exist_ok=True)
         self.data.tokenizer.save_pretrained(self.out / "tokenizer")
         self.metrics_path.write_text("")
-        _write(config_path, json.dumps(asdict(self.config), indent=1) + "\n")
+        write_whole(config_path, json.dumps(asdict(self.config), indent=1) + "\n")
         return 0
 
     def train_step(self, step: int) -> torch.Tensor:
@@ -372,8 +316,8 @@ class _Run:
             rows.append({"metric": "tokens_per_second", "value": self.tokens_per_second()})
         else:
             special = self.data.tokenizer.all_special_ids
-            bigram = corpora.bigram_cross_entropy(self.data.train, self.data.valid, special)
-            unigram = corpora.unigram_entropy(self.data.valid, special)
+            bigram = ngrams.bigram_cross_entropy(self.data.train, self.data.valid, special)
+            unigram = ngrams.unigram_entropy(self.data.valid, special)
             rows.append({"metric": "unigram_entropy", "value": unigram})
             rows.append({"metric": "bigram_cross_entropy", "value": bigram})
         if not np.isfinite([row["value"] for row in rows]).all():
@@ -400,15 +344,7 @@ class _Run:
         part.replace(folder)
 
     def save_state(self, step: int) -> None:
-        """Write weights, optimiser and counters; the file is replaced whole or not at all."""
-        tensors = {f"model.{k}": v.contiguous() for k, v in self.model.state_dict().items()}
-        # Tied weights share memory, which safetensors refuses.
-        tensors.pop("model.cls.predictions.decoder.weight", None)
-        tensors.pop("model.cls.predictions.decoder.bias", None)
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        part = self.state_path.with_suffix(".part")
-        tensors["loss_sum"] = self.loss_sum
+        """Save all that a resumed run needs."""
         counters = {
             "step": step,
             "tokens": self.tokens,
@@ -417,36 +353,19 @@ class _Run:
             "measured": self.measured,
             "data": self.data.fingerprint(),
         }
-        save_file(tensors, part, metadata={k: repr(v) for k, v in counters.items()})
-        part.replace(self.state_path)
+        save_state(self.state_path, self.model, self.optimizer, self.loss_sum, counters)
 
     def load_state(self) -> int:
         """Take up the saved state; metrics written after it are dropped."""
-        states: dict[int, dict[str, torch.Tensor]] = {}
-        weights: dict[str, torch.Tensor] = {}
-        with safe_open(self.state_path, "pt", device=str(self.device)) as saved:
-            counters = saved.metadata()
-            if counters.get("data") != repr(self.data.fingerprint()):
-                raise RunError(f"{self.out} holds a run on other data or another tokenizer")
-            for key in saved.keys():  # noqa: SIM118  (not a dict)
-                if key == "loss_sum":
-                    self.loss_sum = saved.get_tensor(key)
-                    continue
-                owner, rest = key.split(".", 1)
-                if owner == "model":
-                    weights[rest] = saved.get_tensor(key)
-                else:
-                    index, name = rest.split(".", 1)
-                    states.setdefault(int(index), {})[name] = saved.get_tensor(key)
-        self.model.load_state_dict(weights, strict=False)
-        self.model.tie_weights()
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
-        step, self.tokens = int(counters["step"]), int(counters["tokens"])
-        self.seconds, self.loss_steps = float(counters["seconds"]), int(counters["loss_steps"])
-        self.measured = int(counters["measured"])
+        if read_counters(self.state_path).get("data") != self.data.fingerprint():
+            raise RunError(f"{self.out} holds a run on other data or another tokenizer")
+        self.loss_sum, counters = load_state(
+            self.state_path, self.model, self.optimizer, self.device
+        )
+        self.tokens, self.seconds = counters["tokens"], counters["seconds"]
+        self.loss_steps, self.measured = counters["loss_steps"], counters["measured"]
         lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n")]
         kept = [line for line in whole if json.loads(line)["step"] <= self.measured]
-        _write(self.metrics_path, "".join(kept))
-        return step
+        write_whole(self.metrics_path, "".join(kept))
+        return int(counters["step"])

@@ -19,10 +19,13 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from sas_lib import toy_english
-from sas_lib.corpus import CorpusError, encode, read_text, train_tokenizer
-from sas_lib.measures import pairs_measure, uas_measure
+from sas_lib.corpus import encode, train_tokenizer
+from sas_lib.measures import bigram_pairs_measure, pairs_measure, uas_measure
 from sas_lib.model import load, word_attention, word_batch
-from sas_lib.pretraining import Config, Data, Measure, check_start, pretrain
+from sas_lib.ngrams import BigramModel
+from sas_lib.pretraining import Data, Measure, check_start, pretrain
+from sas_lib.settings import Config
+from sas_lib.text import CorpusError, read_text
 from sas_lib.treebank import Sentence, read_conllu
 
 # Seeds of the grammar: the corpus is one and the same for all runs, and what a model is
@@ -32,7 +35,10 @@ TRAIN_SEED, VALID_SEED, TREEBANK_SEED, PAIRS_SEED = 1, 2, 3, 4
 # What a bundle of runs is made with, for its manifest.
 MODULES = tuple(
     f"sas_lib.{name}"
-    for name in "corpus measures minimal_pairs model pretraining runs toy_english uas".split()
+    for name in (
+        "corpus measures minimal_pairs model ngrams pretraining runs settings text"
+        " toy_english uas"
+    ).split()
 )
 
 
@@ -55,15 +61,16 @@ def toy_data(config: Config, sentences: int = 100_000, quiet: bool = False) -> D
     )
 
 
-def toy_measures(
-    tokenizer: PreTrainedTokenizerFast,
-    treebank: int = 300,
-    pairs: int = 10,
-    full_map: bool = True,
-) -> list[Measure]:
+def toy_measures(data: Data, treebank: int = 300, pairs: int = 10) -> list[Measure]:
     """UAS on gold toy trees and minimal pairs, small enough to take at each checkpoint."""
     gold = list(toy_english.sentences(treebank, TREEBANK_SEED))
-    return [uas_measure(gold, full_map), pairs_measure(toy_pairs(tokenizer, pairs))]
+    chosen = toy_pairs(data.tokenizer, pairs)
+    bigram = BigramModel.fit(data.train, data.tokenizer.all_special_ids, len(data.tokenizer))
+    return [
+        uas_measure(gold, full_map=True),
+        pairs_measure(chosen),
+        bigram_pairs_measure(bigram, data.tokenizer, chosen),
+    ]
 
 
 def toy_pairs(tokenizer: PreTrainedTokenizerFast, n: int) -> dict[str, list[tuple[str, str]]]:
@@ -94,7 +101,7 @@ def toy_run(
     """Train on toy English; returns the metrics file."""
     check_start(out, resume, device)
     data = toy_data(config, sentences, quiet)
-    return pretrain(out, config, data, toy_measures(data.tokenizer), resume, device, quiet)
+    return pretrain(out, config, data, toy_measures(data), resume, device, quiet)
 
 
 # Checkpoints, as shares of the run, at which the attention explorer looks.

@@ -57,13 +57,17 @@ def arc_layers(arcs: alt.Chart, x: alt.X, y: alt.Y, kinds: Sequence[str]) -> lis
     arcs: a chart whose rows have dependent, head, label, kind, side (1 above the words, -1
     below) and tip, the text of the tooltip.
     """
+    several = alt.Legend(title=None, symbolType="stroke", symbolSize=400)
+    legend = several if len(kinds) > 1 else None
     colour = alt.Color(
         "kind:N",
         scale=alt.Scale(domain=list(kinds), range=[PALETTE[KINDS[k][0]] for k in kinds]),
-        legend=alt.Legend(title=None, symbolType="stroke", symbolSize=400),
+        legend=legend,
     )
     dash = alt.StrokeDash(
-        "kind:N", scale=alt.Scale(domain=list(kinds), range=[KINDS[k][1] for k in kinds])
+        "kind:N",
+        scale=alt.Scale(domain=list(kinds), range=[KINDS[k][1] for k in kinds]),
+        legend=legend,
     )
     tip = alt.Tooltip("tip:N", title="arc")
     arcs = arcs.transform_calculate(
@@ -106,7 +110,6 @@ def word_layer(words: alt.Chart, x: alt.X, y: alt.Y) -> alt.Chart:
         .mark_text(
             baseline="middle",
             fontSize=12,
-            fontWeight="bold",
             angle=alt.expr("narrow ? 300 : 0"),
         )
         .encode(x, y, text="word:N")
@@ -187,10 +190,10 @@ def tree(sentence: Sentence, predicted: Sequence[int] = ()) -> alt.LayerChart:
     return alt.LayerChart(layer=layers, width=width, height=height).add_params(NARROW, GAP)
 
 
-def word_axis(title: str, angle: float = 0) -> dict[str, Any]:
+def word_axis(title: str, angle: float = 0, **settings: Any) -> dict[str, Any]:
     """Settings of an axis whose values are '0 The', '1 old', ...; the numbers are not shown."""
     word = "slice(datum.label, indexof(datum.label, ' ') + 1)"
-    axis = alt.Axis(labelExpr=word, labelAngle=angle, ticks=False, domain=False)
+    axis = alt.Axis(labelExpr=word, labelAngle=angle, ticks=False, domain=False, **settings)
     return {"title": title, "axis": axis}
 
 

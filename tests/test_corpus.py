@@ -18,19 +18,16 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from sas_lib.corpus import (
     NO_HEAD,
     SPECIAL_TOKENS,
-    CorpusError,
     EncodedCorpus,
-    bigram_cross_entropy,
     encode,
     heads_to_pieces,
     length_batches,
     mask_pieces,
-    read_text,
-    split_sentences,
     step_generator,
     train_tokenizer,
-    unigram_entropy,
 )
+from sas_lib.ngrams import bigram_cross_entropy, unigram_entropy
+from sas_lib.text import CorpusError, read_text, split_sentences
 from sas_lib.treebank import ROOT, Sentence
 
 # --- text -----------------------------------------------------------------------------

@@ -22,19 +22,19 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from sas_lib import pretraining
-from sas_lib.corpus import CorpusError, bigram_cross_entropy, encode, unigram_entropy
+from sas_lib.corpus import encode
 from sas_lib.model import ModelError, load
+from sas_lib.ngrams import bigram_cross_entropy, unigram_entropy
 from sas_lib.pretraining import (
-    CONFIGS,
-    Config,
     Data,
     Row,
     RunError,
-    checkpoint_steps,
     parameter_groups,
     pretrain,
     validation_loss,
 )
+from sas_lib.settings import CONFIGS, Config, checkpoint_steps
+from sas_lib.text import CorpusError
 
 TINY = Config(
     layers=2,

@@ -215,8 +215,8 @@ def _verb_forms(lemma: str, irregular: str, double: bool) -> dict[str, Form]:
 PLAIN_FRAMES = frozenset(["transitive", "intransitive", "ditransitive"])
 # How often a verb that can is used in each frame, beside 1.0 for its plain use.
 FRAMES = {
-    "drop": ("intransitive", 0.3), "alt": ("inchoative", 0.5), "self": ("reflexive", 0.18),
-    "that": ("clause", 1.2), "wh": ("question", 0.5), "to": ("infinitive", 1.0),
+    "drop": ("intransitive", 0.3), "alt": ("inchoative", 0.5), "self": ("reflexive", 0.5),
+    "that": ("clause", 1.2), "wh": ("question", 2.0), "to": ("infinitive", 1.0),
     "objto": ("object_infinitive", 1.0), "raise": ("raising", 1.0),
 }  # fmt: skip
 

@@ -41,13 +41,13 @@ NEGATION = 0.06
 
 _QUESTIONS: Table[str] = Table(
     [
-        ("whether", 30),
-        ("object", 25),
-        ("subject", 15),
-        ("where", 10),
-        ("why", 10),
-        ("how", 5),
-        ("when", 5),
+        ("whether", 20),
+        ("object", 45),
+        ("subject", 17),
+        ("where", 6),
+        ("why", 6),
+        ("how", 3),
+        ("when", 3),
     ]
 )
 _QUESTION_WORDS = {"where": fw.WHERE, "why": fw.WHY, "how": fw.HOW, "when": fw.WHEN}

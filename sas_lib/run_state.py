@@ -1,0 +1,73 @@
+"""The state of a run on disk: weights, optimiser and counters, replaced whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+# The output layer shares these with the embeddings, and safetensors refuses shared memory.
+TIED = ("model.cls.predictions.decoder.weight", "model.cls.predictions.decoder.bias")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def save_state(
+    path: Path,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    loss_sum: torch.Tensor,
+    counters: Mapping[str, Any],
+) -> None:
+    """Write weights, the optimiser's moments, the running loss and counters to ``path``."""
+    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
+    for name in TIED:
+        tensors.pop(name, None)
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    tensors["loss_sum"] = loss_sum
+    part = path.with_suffix(".part")
+    save_file(tensors, part, metadata={k: json.dumps(v) for k, v in counters.items()})
+    part.replace(path)
+
+
+def read_counters(path: Path) -> dict[str, Any]:
+    """The counters alone."""
+    with safe_open(path, "pt") as saved:
+        return {key: json.loads(value) for key, value in saved.metadata().items()}
+
+
+def load_state(
+    path: Path,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Fill model and optimiser from ``path``; returns the running loss and the counters."""
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    weights: dict[str, torch.Tensor] = {}
+    with safe_open(path, "pt", device=str(device)) as saved:
+        loss_sum = saved.get_tensor("loss_sum")
+        for key in saved.keys():  # noqa: SIM118  (not a dict)
+            owner, _, rest = key.partition(".")
+            if owner == "model":
+                weights[rest] = saved.get_tensor(key)
+            elif owner == "optimizer":
+                index, name = rest.split(".", 1)
+                states.setdefault(int(index), {})[name] = saved.get_tensor(key)
+    model.load_state_dict(weights, strict=False)
+    model.tie_weights()
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
+    return loss_sum, read_counters(path)
