@@ -210,11 +210,10 @@ def word_batch(
     for row, words in enumerate(sentences):
         # Each character's word; the space before a word counts to it.
         owner = [i for i, word in enumerate(words) for _ in range(len(word) + (i > 0))]
-        offsets = encoded["offset_mapping"][row].tolist()
+        starts = encoded["offset_mapping"][row, :, 0].tolist()
         for piece, special in enumerate(encoded.encodings[row].special_tokens_mask):
-            start, end = offsets[piece]
             if not special:
-                membership[row, owner[max(end - 1, start)], piece] = 1.0
+                membership[row, owner[starts[piece]], piece] = 1.0
     return WordBatch(
         input_ids=encoded["input_ids"],
         attention_mask=encoded["attention_mask"],

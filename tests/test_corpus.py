@@ -273,7 +273,7 @@ def test_too_few_sentences_for_a_batch() -> None:
 SPECIAL, MASK, VOCABULARY = [0, 1, 2, 3, 4], 4, 205
 
 
-def random_batch(rows: int = 200, length: int = 50) -> torch.Tensor:
+def random_batch(rows: int, length: int = 50) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, VOCABULARY, (rows, length), generator=generator)
     ids[:, 0], ids[:, -1] = 2, 3
@@ -283,7 +283,7 @@ def random_batch(rows: int = 200, length: int = 50) -> torch.Tensor:
 
 
 def test_masking_statistics() -> None:
-    ids = random_batch()
+    ids = random_batch(2000)
     ordinary = int((ids > 4).sum())
     masked, positions, labels = mask_pieces(
         ids, SPECIAL, MASK, VOCABULARY, step_generator(0, 0)

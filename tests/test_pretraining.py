@@ -350,29 +350,31 @@ def test_ctrl_c_leaves_a_run_to_go_on_with(
 
 
 KILLED = """
-import dataclasses, os, signal, sys
-sys.path.insert(0, {tests!r})
+import os, signal, sys
+sys.path.insert(0, sys.argv[4])
 import test_pretraining as t
 from sas_lib.corpus import encode
-from sas_lib.pretraining import Data, pretrain
+from sas_lib.pretraining import Data, _Run, pretrain
 from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[2])
 texts = open(sys.argv[3]).read().splitlines()
 data = Data(tokenizer, encode(texts[:800:8], tokenizer), encode(texts[3:900:60], tokenizer))
-left = [STOP]
+save_checkpoint = _Run.save_checkpoint
 
-def measure(model, tokenizer):
-    rows = t.count_words(model, tokenizer)
-    left[0] -= 1
-    if left[0] == 0:
-        # The worst moment: half a line is written, and a checkpoint is half saved.
-        with open(sys.argv[1] + "/metrics.jsonl", "a") as out:
-            out.write('{{"step": 12, "tokens": 1, "metr')
+def killed(self, step):
+    save_checkpoint(self, step)
+    if step == 12:
+        # The metrics of this step are written and more half written, the checkpoint is
+        # there and another half saved, but the state is still that of step 8.
+        with open(self.metrics_path, "a") as out:
+            out.write('{"step": 12, "tokens": 1, "metr')
+        (self.out / "checkpoint.part").mkdir()
+        (self.out / "checkpoint.part" / "model.safetensors").write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
-    return rows
 
-pretrain(sys.argv[1], t.TINY, data, [measure], quiet=True)
+_Run.save_checkpoint = killed
+pretrain(sys.argv[1], t.TINY, data, [t.count_words], quiet=True)
 """
 
 
@@ -381,16 +383,12 @@ def test_a_killed_run_goes_on(
 ) -> None:
     out = tmp_path / "run"
     (tmp_path / "texts.txt").write_text("\n".join(texts))
-    script = KILLED.replace("STOP", str(STEPS.index(12) + 1)).format(
-        tests=str(Path(__file__).parent)
-    )
+    arguments = [out, unbroken / "tokenizer", tmp_path / "texts.txt", Path(__file__).parent]
     done = subprocess.run(
-        [sys.executable, "-c", script, out, unbroken / "tokenizer", tmp_path / "texts.txt"],
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert max(row["step"] for row in metrics_so_far(out)) == 8
+    assert max(row["step"] for row in metrics_so_far(out)) == 12
     pretrain(out, TINY, data, [count_words], resume=True, quiet=True)
     same_runs(unbroken, out)
 

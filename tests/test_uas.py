@@ -679,14 +679,14 @@ def test_held_out_figures_show_a_lucky_choice() -> None:
 
 
 def test_held_out_falls_back_where_a_half_lacks_the_relation() -> None:
-    #                 head 0  head 1
-    correct = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], dtype=bool)
-    groups = {"x": np.array([0, 1]), "only even": np.array([2]), "only odd": np.array([3])}
-    sentence = np.array([0, 1, 0, 1])
-    # The even arcs 0 and 2 are scored by what is best on the odd ones, head 0 in both cases;
-    # the odd arc 1 by head 0 (best for x on even), and arc 3 by the best of arcs 0 and 2
-    # together: a tie of 1 to 1, so the first.
-    assert held_out_hits(correct, groups, sentence).tolist() == [1, 1, 0, 1]
+    sentence = np.array([0, 1, 0, 1, 1])
+    groups = {"x": np.array([0, 1]), "only even": np.array([2]), "only odd": np.array([3, 4])}
+    #         relation: x       x      even    odd     odd
+    correct = np.array([[0, 1], [1, 0], [0, 1], [0, 1], [0, 1]], dtype=bool)
+    # x: head 0 is best on the odd half and wrong on arc 0; head 1 is best on the even half
+    # and wrong on arc 1. The other relations are scored by head 1, the best of the other
+    # half over all arcs (2 of 3 on odd, 2 of 2 on even).
+    assert held_out_hits(correct, groups, sentence).tolist() == [0, 0, 1, 1, 1]
 
 
 def test_held_out_needs_both_halves() -> None:
