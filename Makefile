@@ -61,8 +61,12 @@ bench: $(STAMP) ## run the benchmarks
 		for script in tests/benchmarks/bench_*.py; do $(PY) $$script || exit 1; done; \
 	else echo "There are no benchmarks yet."; fi
 
-heavy: $(STAMP) ## run the long experiments again (hours on a CPU)
-	cd book/heavy && ../../.venv/bin/papermill toy_runs.ipynb toy_runs.out.ipynb -p profile full
+heavy: $(STAMP) ## run the long experiments again (an hour or two on a CPU)
+	cd book/heavy && ../../$(BIN)/papermill toy_runs.ipynb toy_runs.out.ipynb
+	@if [ -n "$$SAS_DATA" ]; then \
+		cd book/heavy && ../../$(BIN)/papermill real_first_run.ipynb real_first_run.out.ipynb; \
+	else echo "SAS_DATA is not set: the run on real English is left out."; fi
+	$(PY) book/_ext/readme_figure.py
 
 lint: $(STAMP) ## check style and types
 	$(PY) -m ruff check .

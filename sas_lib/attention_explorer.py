@@ -115,7 +115,9 @@ def _controls(
 ) -> list[alt.Parameter]:
     """Menu, slider and buttons. shape: checkpoints, layers and heads."""
     checkpoints, layers, heads = shape
-    texts = gold.groupby("sentence")["word"].agg(lambda words: " ".join(words[:4]) + " …")
+    texts = gold.groupby("sentence")["word"].agg(
+        lambda words: " ".join(words[:4]) + " …" * (len(words) > 4)
+    )
     way = [direction.replace("_", " ") for direction in DIRECTIONS]
     binds: list[Any] = [
         alt.binding_select(
@@ -273,7 +275,7 @@ def _map_panel(maps: alt.Chart, gold: pd.DataFrame) -> alt.LayerChart:
     ]
     marks = {
         "circle": "datum.candidate == datum.gold",
-        "cross": "datum.candidate == datum.parse[datum.dependent]",
+        "cross": "datum.candidate == datum.parse[datum.candidate]",
     }
     for shape, where in marks.items():
         for colour, width in (("black", 4), ("white", 1.8)):

@@ -193,7 +193,7 @@ def central_figure(
         curves(metrics, {"pairs_accuracy": "minimal pairs"}),
         "accuracy",
         {"minimal pairs": "green"},
-        {"chance": 0.5},
+        {"chance": 0.5, "bigram model": constant["pairs_accuracy_bigram"]},
     )
     structure, capability = KINDS
     table = heads[heads["seed"] == first].rename(columns={"detail": "relation", "value": "uas"})

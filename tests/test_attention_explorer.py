@@ -166,21 +166,42 @@ def test_what_is_drawn(
     assert f"step {step}: {right} of {counted} arcs right" in shown
     assert not Counter(words) - Counter(shown)
 
-    # The map has a cell for each pair of words, the ring and the cross (twice, for the edge).
-    n = len(words)
-    cells = [
-        mark.get("aria-label", "")
-        for mark in marks(svg, "rect")
-        if "attention weight" in mark.get("aria-label", "")
+    # The map: each cell's weight, and the ring and the cross (twice, for the edge).
+    here = attention[
+        (attention["sentence"] == choice["sentence"])
+        & (attention["step"] == step)
+        & (attention["layer"] == choice["layer"])
+        & (attention["head"] == choice["head"])
     ]
-    assert len(cells) == n * (n - 1)
-    rings = len([head for head in heads if head != ROOT])
-    in_map = [
-        mark.get("aria-label", "")
-        for mark in marks(svg, "symbol")
-        if "attended" in mark.get("aria-label", "")
-    ]
-    assert len(in_map) == 2 * (rings + n)
+    weights = {
+        (f"{row.attending} {words[row.attending]}", f"{row.attended} {words[row.attended]}"): (
+            pytest.approx(row.weight, abs=0.0006)
+        )
+        for row in here.itertuples()
+    }
+    drawn = [fields(mark) for mark in marks(svg, "rect")]
+    assert {
+        (cell["attending"], cell["attended"]): float(cell["attention weight"])
+        for cell in drawn
+        if "attention weight" in cell
+    } == weights
+
+    def in_map(arc: tuple[int, int]) -> tuple[str, str]:
+        i, j = arc if choice["direction"] == DIRECTIONS[0] else arc[::-1]
+        return f"{i} {words[i]}", f"{j} {words[j]}"
+
+    gold_arcs = [in_map(arc) for arc in enumerate(heads) if arc[1] != ROOT]
+    found_arcs = [in_map(arc) for arc in enumerate(predicted)]
+    symbols = [fields(mark) for mark in marks(svg, "symbol")]
+    assert Counter(
+        (symbol["attending"], symbol["attended"]) for symbol in symbols if "attended" in symbol
+    ) == Counter(2 * (gold_arcs + found_arcs))
+
+
+def fields(mark: Any) -> dict[str, str]:
+    """What Vega says of a mark: 'attended: 1 nets; attending: 0 Old' as a dictionary."""
+    label = mark.get("aria-label") or ""
+    return dict(part.split(": ", 1) for part in label.split("; ") if ": " in part)
 
 
 def test_the_explorer_starts_at_the_first_of_everything(
@@ -194,4 +215,4 @@ def test_the_explorer_starts_at_the_first_of_everything(
     assert binds["checkpoint"]["max"] == len(STEPS) - 1
     assert binds["layer"]["options"] == [0, 1]
     assert binds["head"]["options"] == [0, 1, 2]
-    assert binds["sentence"]["labels"] == ["Old nets tore . …", "She knew the old …"]
+    assert binds["sentence"]["labels"] == ["Old nets tore .", "She knew the old …"]

@@ -26,6 +26,7 @@ def metrics() -> pd.DataFrame:
         "bigram_cross_entropy",
         "baseline_offset",
         "baseline_offset_per_relation",
+        "pairs_accuracy_bigram",
     ]
     rows += [(seed, 0, name, 0.5) for seed in (0, 1) for name in levels]
     return pd.DataFrame(rows, columns=["seed", "step", "metric", "value"])
