@@ -125,7 +125,7 @@ def _controls(
         ),
         alt.binding_range(min=0, max=checkpoints - 1, step=1, name="checkpoint "),
         alt.binding_radio(options=list(range(layers)), name="layer "),
-        alt.binding_radio(options=list(range(heads)), name="head "),
+        alt.binding_radio(options=list(range(heads)), name="attention head "),
         alt.binding_radio(options=list(DIRECTIONS), labels=way, name="direction "),
     ]
     first = {**dict.fromkeys(PARAMETERS, 0), "direction": DIRECTIONS[0], **start}
@@ -275,7 +275,7 @@ def _map_panel(maps: alt.Chart, gold: pd.DataFrame) -> alt.LayerChart:
     ]
     marks = {
         "circle": "datum.candidate == datum.gold",
-        "cross": "datum.candidate == datum.parse[datum.candidate]",
+        "cross": "datum.candidate == datum.parse[datum.dependent]",
     }
     for shape, where in marks.items():
         for colour, width in (("black", 4), ("white", 1.8)):

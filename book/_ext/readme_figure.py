@@ -1,4 +1,4 @@
-"""Redraw the README's picture: the first figure of the chapter on runs, as that chapter draws it.
+"""Redraw the README's picture, the first figure of the chapter on runs.
 
 Run from the repository's root: python book/_ext/readme_figure.py
 """
