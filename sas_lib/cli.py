@@ -115,8 +115,9 @@ def uas_table(figures: dict[str, Any]) -> str:
     ]
     if beyond["n"]:
         lines.append(
-            f"beyond offset  {beyond['uas']:.3f}  (heads rechosen, held out "
-            f"{_uas(beyond['rechosen_uas'])}) on the {beyond['n']} arcs it misses"
+            f"beyond offset  {beyond['uas']:.3f}  (held out: heads rechosen "
+            f"{_uas(beyond['rechosen_uas'])}, a second offset "
+            f"{_uas(beyond['second_offset_uas'])}) on {beyond['n']} arcs"
         )
     lines += ["", f"{'relation':<14}{'n':>7}{'uas':>7}{'held':>7}  {'head':<32}{'offset':>9}"]
     for row in relations["relations"]:

@@ -53,6 +53,7 @@ def uas_rows(figures: dict[str, Any]) -> list[Row]:
     if beyond["n"]:
         rows.append({"metric": "uas_beyond_offset", "value": beyond["uas"]})
         rows.append({"metric": "uas_beyond_offset_rechosen", "value": beyond["rechosen_uas"]})
+        rows.append({"metric": "baseline_second_offset", "value": beyond["second_offset_uas"]})
     for row in relations["relations"]:
         place = {k: row[k] for k in where}
         rows.append(

@@ -340,14 +340,17 @@ def _beyond_offset(
 
     ``uas`` keeps the heads chosen on all arcs. ``rechosen_uas`` chooses each relation's
     head on the missed arcs themselves (held out, as no choice is free of luck): is there
-    *any* head that finds what position does not?
+    *any* head that finds what position does not? ``second_offset_uas`` is the baseline to
+    read it against: a fixed offset of each relation chosen on the same arcs, likewise.
     """
     if not missed.any():
-        return {"n": 0, "uas": None, "rechosen_uas": None}
-    rest = correct[missed]
+        return {"n": 0, "uas": None, "rechosen_uas": None, "second_offset_uas": None}
+    rest, sentence = correct[missed], arcs.sentence[missed]
     groups = relation_groups(arcs.relation[missed])
+    second = arcs.distance[missed][:, None] == np.asarray(OFFSETS)
     return {
         "n": int(missed.sum()),
         "uas": float(hit[missed].mean()),
-        "rechosen_uas": _share(held_out_hits(rest, groups, arcs.sentence[missed])),
+        "rechosen_uas": _share(held_out_hits(rest, groups, sentence)),
+        "second_offset_uas": _share(held_out_hits(second, groups, sentence)),
     }

@@ -26,7 +26,7 @@ from sas_lib.corpus import (
     step_generator,
     train_tokenizer,
 )
-from sas_lib.ngrams import bigram_cross_entropy, unigram_entropy
+from sas_lib.ngrams import BigramModel, bigram_cross_entropy, unigram_entropy
 from sas_lib.text import CorpusError, read_text, split_sentences
 from sas_lib.treebank import ROOT, Sentence
 
@@ -251,8 +251,13 @@ def test_batches_repeat_with_the_seed_and_differ_with_the_epoch() -> None:
     longest = lengths[batches].max(1)
     padded = 1 - lengths[batches].sum() / (longest * 16).sum()
     assert padded < 0.05, "batches of like length are hardly padded"
-    # The batches themselves are not sorted: long and short ones come in turn.
-    assert abs(np.corrcoef(np.arange(len(longest)), longest)[0, 1]) < 0.2
+    # Within a pool of 50 batches, too, long and short batches come in turn...
+    longest = lengths[length_batches(lengths[:800], 16, seed=1, epoch=0)].max(1)
+    assert len(longest) == 50
+    assert abs(np.corrcoef(np.arange(50), longest)[0, 1]) < 0.4
+    # ... and sentences that stand together in the corpus are not learnt together.
+    apart = np.abs(np.diff(length_batches(np.full(5000, 9), 16, seed=1, epoch=0)))
+    assert np.median(apart) > 300
 
 
 def test_the_remainder_is_not_always_the_longest() -> None:
@@ -402,6 +407,19 @@ def test_bigram_cross_entropy_against_plain_dictionaries() -> None:
         assert sum(table[v, w] for w in range(20)) == pytest.approx(1)
     got = bigram_cross_entropy(corpus_of(*train_rows), corpus_of(*valid_rows), S)
     assert got == pytest.approx(expected)
+
+
+def test_bigram_surprisal_of_each_piece() -> None:
+    train, text = [[5, 6, 5, 7], [6, 6, 8], [9]], [5, 6, 1, 7, 8, 9]
+    model = BigramModel.fit(corpus_of(*train), S, size=20)
+    _, table = witten_bell(train, [text], size=20)
+    pairs = [(2, 5), (5, 6), (1, 7), (7, 8), (8, 9)]  # [UNK] is a context, never predicted
+    got = model.surprisal(np.array([2, *text, 3]))
+    assert got == pytest.approx([-math.log(table[pair]) for pair in pairs])
+    # Those that follow a context share its probability among themselves and the rest.
+    every = [model.surprisal(np.array([5, w]))[0] for w in range(5, 20)]
+    special = sum(table[5, w] for w in S)
+    assert sum(math.exp(-x) for x in every) == pytest.approx(1 - special)
 
 
 def test_a_deterministic_language_has_a_bigram_loss_near_zero() -> None:

@@ -15,8 +15,10 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from sas_lib.measures import pairs_measure
+from sas_lib.corpus import encode
+from sas_lib.measures import bigram_pairs_measure, pairs_measure
 from sas_lib.minimal_pairs import accuracy, pseudo_log_likelihood, score_paradigms
+from sas_lib.ngrams import BigramModel
 from sas_lib.runs import read_pairs
 
 SENTENCES = [
@@ -145,6 +147,27 @@ def test_the_measure_is_the_mean_over_paradigms(
     own = [values["paradigm_accuracy", name] for name in ("x", "y")]
     assert own[1] == 0.5 and own[0] in (0.0, 1.0)
     assert values["pairs_accuracy", None] == sum(own) / 2
+
+
+def test_the_bigram_level_of_pairs(
+    model: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast, texts: list[str]
+) -> None:
+    """A model of neighbours knows a sentence from its mirror image; a tie counts half."""
+    bigram = BigramModel.fit(
+        encode(texts, tokenizer), tokenizer.all_special_ids, len(tokenizer)
+    )
+    good = [text.removesuffix(" .") for text in texts[:30]]
+    local = [(text, " ".join(reversed(text.split()))) for text in good]
+    tied = [(text, text) for text in good]
+
+    def level(pairs: dict[str, list[tuple[str, str]]]) -> float:
+        (row,) = bigram_pairs_measure(bigram, tokenizer, pairs)(model, tokenizer)
+        assert row["metric"] == "pairs_accuracy_bigram"
+        return float(row["value"])
+
+    assert level({"local": local}) == 1
+    assert level({"turned": [(bad, good) for good, bad in local]}) == 0
+    assert level({"local": local, "tied": tied[:3]}) == 0.75  # paradigms weigh the same
 
 
 # --- pairs from files -----------------------------------------------------------------

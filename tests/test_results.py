@@ -44,6 +44,11 @@ def write(metrics: pd.DataFrame, **more):
     )
 
 
+def plain(table: pd.DataFrame) -> list[dict[str, object]]:
+    """Rows whose missing values are all None: pandas has several kinds, by its version."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
 def test_read_run_is_tidy(run) -> None:
     table = results.read_run(run)
     assert list(table.columns) == results.COLUMNS
@@ -61,8 +66,8 @@ def test_read_run_is_tidy(run) -> None:
 def test_round_trip_readable_with_pandas_alone(run, bundles) -> None:
     metrics = results.read_run(run)
     path = write(metrics, tables={"words": pd.DataFrame({"word": ["a", "b"]})}, note="x")
-    pd.testing.assert_frame_equal(results.load("trial"), metrics)
-    pd.testing.assert_frame_equal(pd.read_parquet(path / "metrics.parquet"), metrics)
+    for table in (results.load("trial"), pd.read_parquet(path / "metrics.parquet")):
+        assert plain(table) == plain(metrics)
     assert results.load("trial", "words")["word"].tolist() == ["a", "b"]
     manifest = results.manifest("trial")
     assert manifest["seeds"] == [3] and manifest["parameters"] == {"steps": 2}
