@@ -14,8 +14,9 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sas_lib import minimal_pairs, uas
+from sas_lib.model import autocast
 from sas_lib.ngrams import BigramModel
-from sas_lib.pretraining import Measure, Row, autocast
+from sas_lib.pretraining import Measure, Row
 from sas_lib.treebank import Sentence
 
 

@@ -135,6 +135,24 @@ def usable_device(name: str | torch.device) -> torch.device:
         raise ModelError(f"cannot use the device {str(name)!r}: {reason}") from error
 
 
+def training_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it natively, float32 elsewhere.
+
+    On a CPU without AMX or AVX512-BF16 bfloat16 is emulated and many times slower.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    native = any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    return torch.bfloat16 if native else torch.float32
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """A context in which matrix products run in ``training_dtype``; weights stay float32."""
+    dtype = training_dtype(device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 def max_pieces(model: PreTrainedModel) -> int:
     """The longest input, in pieces and special tokens, that the model takes."""
     longest = int(model.config.max_position_embeddings)

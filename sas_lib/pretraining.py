@@ -15,11 +15,8 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +28,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sas_lib import ngrams
 from sas_lib.corpus import EncodedCorpus, length_batches, mask_pieces, step_generator
-from sas_lib.model import masked_lm_loss, small_bert, usable_device
+from sas_lib.interrupts import held_back_interrupt
+from sas_lib.model import autocast, masked_lm_loss, small_bert, usable_device
 from sas_lib.run_state import load_state, read_counters, save_state, write_whole
 from sas_lib.settings import Config, checkpoint_steps
+
+METRICS, STATE = "metrics.jsonl", "state.safetensors"
 
 Row = dict[str, Any]
 Measure = Callable[[PreTrainedModel, PreTrainedTokenizerFast], list[Row]]
@@ -59,24 +59,6 @@ class Data:
 
 class RunError(RuntimeError):
     """A run that cannot start or go on; the message says what to do."""
-
-
-def training_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it natively, float32 elsewhere.
-
-    On a CPU without AMX or AVX512-BF16 bfloat16 is emulated and many times slower.
-    """
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    native = any(getattr(torch.cpu, probe, bool)() for probe in probes)
-    return torch.bfloat16 if native else torch.float32
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """A context in which matrix products run in ``training_dtype``; weights stay float32."""
-    dtype = training_dtype(device)
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -149,7 +131,7 @@ def pretrain(
     step = run.start()
     due = set(checkpoint_steps(config))
     bar = tqdm(total=config.steps, initial=step, unit="step", disable=quiet, smoothing=0.05)
-    with bar, _held_back_interrupt() as stopping:
+    with bar, held_back_interrupt() as stopping:
         while True:
             if step in due and step > run.measured:
                 run.measure(step, measures)
@@ -181,27 +163,15 @@ def check_start(
     return usable_device(device)
 
 
-@contextmanager
-def _held_back_interrupt() -> Iterator[Callable[[], bool]]:
-    """Hold a Ctrl-C back until it is asked for: half a step cannot be gone on with.
-
-    A second Ctrl-C is not held back. Only a main thread gets signals.
-    """
-    pressed: list[int] = []
-
-    def hold(signum: int, frame: object) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(signum)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, hold)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
+def finished(out: str | os.PathLike[str], config: Config) -> Path | None:
+    """The metrics of a complete run of ``config``, which needs nothing more; else None."""
+    folder = Path(out)
+    state, config_path = folder / STATE, folder / "config.json"
+    if not (config_path.exists() and state.exists()):
+        return None
+    same = json.loads(config_path.read_text()) == asdict(config)
+    done = same and read_counters(state).get("measured") == config.steps
+    return folder / METRICS if done else None
 
 
 class _Run:
@@ -233,11 +203,11 @@ class _Run:
 
     @property
     def metrics_path(self) -> Path:
-        return self.out / "metrics.jsonl"
+        return self.out / METRICS
 
     @property
     def state_path(self) -> Path:
-        return self.out / "state.safetensors"
+        return self.out / STATE
 
     def start(self) -> int:
         """Make or reopen the run folder; returns the step to go on from."""

@@ -23,7 +23,7 @@ from sas_lib.corpus import encode, train_tokenizer
 from sas_lib.measures import bigram_pairs_measure, pairs_measure, uas_measure
 from sas_lib.model import load, word_attention, word_batch
 from sas_lib.ngrams import BigramModel
-from sas_lib.pretraining import Data, Measure, check_start, pretrain
+from sas_lib.pretraining import Data, Measure, check_start, finished, pretrain
 from sas_lib.settings import Config
 from sas_lib.text import CorpusError, read_text
 from sas_lib.treebank import Sentence, read_conllu
@@ -36,8 +36,8 @@ TRAIN_SEED, VALID_SEED, TREEBANK_SEED, PAIRS_SEED = 1, 2, 3, 4
 MODULES = tuple(
     f"sas_lib.{name}"
     for name in (
-        "corpus measures minimal_pairs model ngrams pretraining runs settings text"
-        " toy_english uas"
+        "corpus measures minimal_pairs model ngrams pretraining run_state runs settings text"
+        " toy_english treebank uas"
     ).split()
 )
 
@@ -100,6 +100,8 @@ def toy_run(
 ) -> Path:
     """Train on toy English; returns the metrics file."""
     check_start(out, resume, device)
+    if metrics := finished(out, config):
+        return metrics
     data = toy_data(config, sentences, quiet)
     return pretrain(out, config, data, toy_measures(data), resume, device, quiet)
 
@@ -229,6 +231,8 @@ def text_run(
 ) -> Path:
     """Train on plain text, measuring UAS on ``treebank`` and accuracy on ``pairs``."""
     check_start(out, resume, device)
+    if metrics := finished(out, config):
+        return metrics
     measures: list[Measure] = []
     if treebank is not None:
         gold: list[Sentence] = list(read_conllu(treebank))

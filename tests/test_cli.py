@@ -301,5 +301,9 @@ def test_pretrain_on_toy_english(sas: Sas, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     last = {row["metric"]: row["value"] for row in rows if row["step"] == 2}
     assert {"valid_loss", "uas_best_head", "uas_per_relation", "pairs_accuracy"} <= set(last)
+    before = (out / "metrics.jsonl").stat().st_mtime_ns
+    again = sas("pretrain", "--out", out, "--sentences", 1, "--steps", 2, *small, "--resume")
+    assert again.code == 0, again.err  # nothing is left to do, so no data is made ready
+    assert (out / "metrics.jsonl").stat().st_mtime_ns == before
     # A model that has learnt nothing is at chance, for the pairs have equally many pieces.
     assert last["pairs_accuracy"] == pytest.approx(0.5, abs=0.15)

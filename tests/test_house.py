@@ -41,7 +41,7 @@ NOTEBOOKS = sorted((ROOT / "book").rglob("*.ipynb"))
 # The floors of the library: imports go downward. Two modules of one floor may use each other,
 # but not in a circle.
 FLOORS = [
-    {"treebank", "toy_english", "text", "corpus", "ngrams", "settings"},
+    {"treebank", "toy_english", "text", "corpus", "ngrams", "settings", "interrupts"},
     {"model", "run_state"},
     {"regularizer", "uas", "minimal_pairs", "finetune", "complexity", "onsets"},
     {"pretraining"},
