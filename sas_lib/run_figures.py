@@ -136,7 +136,9 @@ def head_relation_map(
         .transform_filter(alt.datum.number == slider)
         .mark_rect()
         .encode(
-            x=alt.X("place:N", title="layer.head", axis=alt.Axis(labelAngle=0)),
+            x=alt.X(
+                "place:N", title="layer.head", axis=alt.Axis(labelAngle=-90, labelFontSize=10)
+            ),
             y=alt.Y("relation:N", sort=list(relations), title=None),
             color=alt.Color(
                 "uas:Q", scale=alt.Scale(domain=[0, 1], scheme="viridis"), title="UAS"

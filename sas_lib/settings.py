@@ -50,9 +50,9 @@ TOY = Config(
     vocab_size=3584,
     learning_rate=1e-3,
     warmup_steps=800,
-    steps=5400,
+    steps=7500,
     log_checkpoints=8,
-    even_checkpoints=18,
+    even_checkpoints=25,
     dense_from=400,
     dense_to=1600,
 )
