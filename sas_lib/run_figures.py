@@ -204,7 +204,8 @@ def central_figure(
         with_marks(attachment, {structure: "uas_per_relation"}),
         with_marks(pairs, {capability: "pairs_accuracy"}),
         head_relation_map(table, steps, slider, relations).properties(
-            title=f"Which head finds which relation, at the slider's step (seed {first})"
+            # Two short lines: a long title would set the width of the figure on a phone.
+            title=["Which head finds which relation", f"at the slider's step, seed {first}"]
         ),
     )
     return stacked.add_params(slider).resolve_scale(color="independent", shape="shared")
