@@ -184,6 +184,7 @@ class _Run:
         self.epoch = -1
         self.loss_sum, self.loss_steps = torch.zeros((), device=device), 0
         self.measured = -1  # the last step that was measured
+        self.fingerprint = data.fingerprint()  # once: it reads the whole corpus
         self.sentences(0)  # too small a corpus is noticed before there is a folder
         self.model = small_bert(
             len(data.tokenizer),
@@ -321,13 +322,13 @@ class _Run:
             "seconds": self.seconds,
             "loss_steps": self.loss_steps,
             "measured": self.measured,
-            "data": self.data.fingerprint(),
+            "data": self.fingerprint,
         }
         save_state(self.state_path, self.model, self.optimizer, self.loss_sum, counters)
 
     def load_state(self) -> int:
         """Take up the saved state; metrics written after it are dropped."""
-        if read_counters(self.state_path).get("data") != self.data.fingerprint():
+        if read_counters(self.state_path).get("data") != self.fingerprint:
             raise RunError(f"{self.out} holds a run on other data or another tokenizer")
         self.loss_sum, counters = load_state(
             self.state_path, self.model, self.optimizer, self.device
