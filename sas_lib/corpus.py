@@ -1,11 +1,7 @@
-"""From text to masked batches.
+"""From text to encoded sentences.
 
-Sentences are cut into WordPieces by a tokenizer that is trained on the corpus itself, and
-served as batches of single sentences of like length with 15% of their pieces masked. Gold
+Sentences are cut into WordPieces by a tokenizer that is trained on the corpus itself. Gold
 heads, where a sentence has them, are carried from words to pieces.
-
-Masking follows Devlin et al. (2019, arXiv:1810.04805): of the chosen pieces 80% become
-[MASK], 10% a random piece, 10% stay as they are.
 """
 
 from __future__ import annotations
@@ -210,73 +206,3 @@ def _chunks(items: Iterable[Sentence | str], size: int) -> Iterator[list[Sentenc
         group.append(item)
     if group:
         yield group
-
-
-# --- batches --------------------------------------------------------------------------
-
-
-def length_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """The batches of one epoch: int64 [batches, batch_size] of sentence numbers.
-
-    Sentences are shuffled, sorted by length within pools of 50 batches so that little is
-    padded, and the batches shuffled again. A remainder, drawn at random, is left out. The
-    order depends on ``seed`` and ``epoch`` alone.
-
-    Raises:
-        CorpusError: there are fewer sentences than one batch holds.
-    """
-    if len(lengths) < batch_size:
-        raise CorpusError(
-            f"{len(lengths)} sentences are fewer than one batch of {batch_size}; "
-            "use a longer corpus or a smaller batch"
-        )
-    rng = np.random.default_rng([seed, epoch])
-    n_batches = len(lengths) // batch_size
-    # The remainder goes before the sorting: after it, it would always be the longest.
-    order = rng.permutation(len(lengths))[: n_batches * batch_size]
-    pool = 50 * batch_size
-    for start in range(0, len(order), pool):
-        part = order[start : start + pool]
-        order[start : start + pool] = part[np.argsort(lengths[part], kind="stable")]
-    return order.reshape(n_batches, batch_size)[rng.permutation(n_batches)]
-
-
-def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that depends on seed and step alone, so that a resumed run repeats."""
-    mixed = np.random.SeedSequence([seed, step]).generate_state(1, dtype=np.uint64)[0]
-    return torch.Generator(device=device).manual_seed(int(mixed) % 2**63)
-
-
-def mask_pieces(
-    input_ids: Tensor,
-    special_ids: Sequence[int],
-    mask_id: int,
-    vocab_size: int,
-    generator: torch.Generator,
-    rate: float = 0.15,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Choose pieces to predict and hide them (80% [MASK], 10% random, 10% unchanged).
-
-    A fixed share of the batch's ordinary pieces is chosen, rather than each piece by a
-    coin, so that every step predicts the same number at the same batch shape.
-
-    input_ids: int64 [batch, length].
-    Returns the masked ids [batch, length], the chosen positions in the flattened batch,
-    int64 [chosen], in ascending order, and the pieces that stood there, int64 [chosen].
-    """
-    flat = input_ids.reshape(-1)
-    device = flat.device
-    ordinary = ~torch.isin(flat, torch.tensor(list(special_ids), device=device))
-    chosen_count = max(1, round(rate * int(ordinary.sum())))
-    scores = torch.rand(flat.shape, generator=generator, device=device)
-    scores.masked_fill_(~ordinary, -1.0)
-    positions = scores.topk(chosen_count).indices.sort().values
-    labels = flat[positions]
-    lot = torch.rand(labels.shape, generator=generator, device=device)
-    random_ids = torch.randint(
-        len(special_ids), vocab_size, labels.shape, generator=generator, device=device
-    )
-    hidden = torch.where(lot < 0.8, mask_id, torch.where(lot < 0.9, random_ids, labels))
-    masked = flat.clone()
-    masked[positions] = hidden
-    return masked.view_as(input_ids), positions, labels

@@ -15,21 +15,26 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sas_lib import ngrams
-from sas_lib.corpus import EncodedCorpus, length_batches, mask_pieces, step_generator
+from sas_lib.batches import mask_pieces, step_generator
+from sas_lib.corpus import EncodedCorpus
 from sas_lib.interrupts import held_back_interrupt
-from sas_lib.model import autocast, masked_lm_loss, small_bert, usable_device
+from sas_lib.learner import Learner
+from sas_lib.model import masked_lm_loss, usable_device
+from sas_lib.parallel import Parallel
+from sas_lib.regularizer import LinkPenalty, Schedule, lambda_at, watching
 from sas_lib.run_state import load_state, read_counters, save_state, write_whole
 from sas_lib.settings import Config, checkpoint_steps
 
@@ -54,6 +59,7 @@ class Data:
         for corpus in (self.train, self.valid):
             digest.update(corpus.pieces.tobytes())
             digest.update(corpus.starts.tobytes())
+            digest.update(b"" if corpus.heads is None else corpus.heads.tobytes())
         return digest.hexdigest()
 
 
@@ -61,22 +67,17 @@ class RunError(RuntimeError):
     """A run that cannot start or go on; the message says what to do."""
 
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's groups: no decay for biases and layer norms, as in BERT."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-
-
 @torch.inference_mode()
-def validation_loss(
+def validation(
     model: PreTrainedModel, data: Data, config: Config, batch_size: int = 128
-) -> float:
-    """Masked-language-model loss in nats on the validation sentences, always masked alike."""
+) -> tuple[float, float | None]:
+    """Loss and gold-arc attention on the validation sentences, always masked alike.
+
+    Returns the masked-language-model loss in nats, and the mean over gold arcs and both
+    directions of the largest attention on them (None where no sentence has a parse).
+    """
     total = count = 0.0
+    attention = arcs = 0.0
     tokenizer = data.tokenizer
     device = next(model.parameters()).device
     for number, batch in enumerate(_in_order(data.valid, batch_size, tokenizer.pad_token_id)):
@@ -88,16 +89,20 @@ def validation_loss(
             step_generator(12345, number),
             config.mask_rate,
         )
-        loss = masked_lm_loss(
-            model,
-            masked.to(device),
-            batch["attention_mask"].to(device),
-            positions.to(device),
-            labels.to(device),
-        )
+        gold = LinkPenalty(batch["heads"].to(device))
+        with watching(model, gold):
+            loss = masked_lm_loss(
+                model,
+                masked.to(device),
+                batch["attention_mask"].to(device),
+                positions.to(device),
+                labels.to(device),
+            )
         total += loss.item() * len(labels)
         count += len(labels)
-    return total / count
+        attention += gold.value().item() * len(masked)
+        arcs += gold.linked.sum().item()
+    return total / count, attention / arcs if arcs else None
 
 
 def _in_order(data: EncodedCorpus, size: int, pad: int) -> Iterator[dict[str, torch.Tensor]]:
@@ -114,38 +119,51 @@ def pretrain(
     resume: bool = False,
     device: str | torch.device = "cpu",
     quiet: bool = False,
+    stop_at: int | None = None,
+    keep: int | None = None,
 ) -> Path:
     """Train a model from nothing and measure it at each checkpoint.
 
     measures: functions of (model, tokenizer) that return rows with ``metric``, ``value``
     and any of ``detail``, ``layer``, ``head``, ``direction``.
+    stop_at: save and return at this step, or at once when it is past, to go on later.
+    keep: how many of the latest models to keep, by default all.
     Returns the path of the metrics file. Ctrl-C finishes the step or the measuring that it
     falls into, saves and stops; go on with ``resume``. After any other end a run goes on
     from its last checkpoint.
 
     Raises:
         RunError: the folder already holds a run (and ``resume`` is not set), or one of
-            another configuration or other data, or the loss is no longer finite.
+            another configuration or other data, or cannot be written to; the loss is no
+            longer finite; the processes cannot share a batch.
     """
-    run = _Run(Path(out), config, data, check_start(out, resume, device))
+    parallel = Parallel(check_start(out, resume, device))
+    run = _Run(Path(out), config, data, parallel, keep)
+    parallel.wait()  # the main process writes only what all have read
     step = run.start()
+    parallel.wait()
     due = set(checkpoint_steps(config))
+    end = config.steps if stop_at is None else min(stop_at, config.steps)
+    quiet = quiet or not parallel.is_main
     bar = tqdm(total=config.steps, initial=step, unit="step", disable=quiet, smoothing=0.05)
     with bar, held_back_interrupt() as stopping:
         while True:
             if step in due and step > run.measured:
                 run.measure(step, measures)
-            if stopping():
+            # To ask the other processes costs a message, so several ask now and then.
+            if (parallel.size == 1 or step % 50 == 0) and parallel.any(stopping()):
                 run.save_state(step)
-                print(f"\nStopped at step {step}; saved. Go on with: --resume --out {run.out}")
+                if parallel.is_main:
+                    print(f"\nStopped at step {step}; saved: go on with --resume --out {out}")
                 raise KeyboardInterrupt
-            if step == config.steps:
+            if step >= end:
+                run.save_state(step)
                 return run.metrics_path
-            loss = run.train_step(step)
+            loss = run.learner.update(step)
             step += 1
             bar.update()
             if step % 50 == 0:
-                rate = run.tokens_per_second()
+                rate = run.learner.tokens_per_second()
                 bar.set_postfix_str(f"loss {loss.item():.3f}, {rate:,.0f} tokens/s")
 
 
@@ -169,38 +187,60 @@ def finished(out: str | os.PathLike[str], config: Config) -> Path | None:
     state, config_path = folder / STATE, folder / "config.json"
     if not (config_path.exists() and state.exists()):
         return None
-    same = json.loads(config_path.read_text()) == asdict(config)
+    same = json.loads(config_path.read_text()) == config.as_json()
     done = same and read_counters(state).get("measured") == config.steps
     return folder / METRICS if done else None
 
 
-class _Run:
-    """The moving parts of one run: model, optimiser, counters and files."""
+def fork(
+    run: str | os.PathLike[str], out: str | os.PathLike[str], schedule: Schedule
+) -> Config:
+    """Make ``out`` a copy of the unfinished ``run`` that goes on under another schedule.
 
-    def __init__(self, out: Path, config: Config, data: Data, device: torch.device) -> None:
-        self.out, self.config, self.data, self.device = out, config, data, device
-        self.tokens = 0
-        self.seconds = 0.0  # spent in training steps, measuring left out
-        self.epoch = -1
-        self.loss_sum, self.loss_steps = torch.zeros((), device=device), 0
+    What the two runs have in common is trained once: a released run is the suppressed one
+    up to its release. The models saved so far stay with ``run``.
+    Returns the settings to go on with (``resume``).
+
+    Raises:
+        RunError: there is nothing to go on from, ``out`` holds a run, or the schedules
+            differ before the step that ``run`` stands at.
+    """
+    run, out = Path(run), Path(out)
+    if (out / "config.json").exists():
+        raise RunError(f"{out} already holds a run; use another folder")
+    if not (run / STATE).exists():
+        raise RunError(f"{run} holds no saved state to go on from")
+    before = Config(**json.loads((run / "config.json").read_text()))
+    config = replace(before, sas_schedule=tuple((s, v) for s, v in schedule))
+    for step in range(read_counters(run / STATE)["step"]):
+        if lambda_at(config.sas_schedule, step) != lambda_at(before.sas_schedule, step):
+            raise RunError(f"{run} has already been trained under another lambda at {step}")
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(run, part, ignore=shutil.ignore_patterns("checkpoints", "*.part"))
+    write_whole(part / "config.json", json.dumps(config.as_json(), indent=1) + "\n")
+    part.replace(out)
+    return config
+
+
+class _Run:
+    """A learner, its counters and its files."""
+
+    def __init__(
+        self, out: Path, config: Config, data: Data, parallel: Parallel, keep: int | None
+    ) -> None:
+        if config.batch_size % parallel.size:
+            raise RunError(
+                f"a batch of {config.batch_size} sentences cannot be shared evenly by "
+                f"{parallel.size} processes"
+            )
+        if config.sas_schedule and config.penalty != "sharpness" and data.train.heads is None:
+            raise RunError("the penalty needs parsed sentences, and the corpus has none")
+        self.out, self.config, self.data, self.parallel = out, config, data, parallel
+        self.keep = keep
         self.measured = -1  # the last step that was measured
         self.fingerprint = data.fingerprint()  # once: it reads the whole corpus
-        self.sentences(0)  # too small a corpus is noticed before there is a folder
-        self.model = small_bert(
-            len(data.tokenizer),
-            config.layers,
-            config.width,
-            config.heads,
-            config.max_length,
-            config.dropout,
-            config.seed,
-        )
-        torch.nn.Module.to(self.model, device)  # transformers' own wrapper loses the type
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, config.weight_decay),
-            lr=config.learning_rate,
-            fused=True,
-        )
+        self.learner = Learner(config, data.tokenizer, data.train, parallel)
 
     @property
     def metrics_path(self) -> Path:
@@ -214,129 +254,120 @@ class _Run:
         """Make or reopen the run folder; returns the step to go on from."""
         config_path = self.out / "config.json"
         if config_path.exists():
-            before, now = json.loads(config_path.read_text()), asdict(self.config)
+            before, now = json.loads(config_path.read_text()), self.config.as_json()
             changed = sorted(k for k in before | now if before.get(k) != now.get(k))
             if changed:
                 raise RunError(f"{self.out} holds a run with another {', '.join(changed)}")
             if self.state_path.exists():
                 return self.load_state()
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.data.tokenizer.save_pretrained(self.out / "tokenizer")
-        self.metrics_path.write_text("")
-        write_whole(config_path, json.dumps(asdict(self.config), indent=1) + "\n")
+        if self.parallel.is_main:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self.data.tokenizer.save_pretrained(self.out / "tokenizer")
+            self.metrics_path.write_text("")
+            write_whole(config_path, json.dumps(self.config.as_json(), indent=1) + "\n")
         return 0
-
-    def train_step(self, step: int) -> torch.Tensor:
-        """One update; returns the loss before it, without waiting for the device."""
-        began = time.perf_counter()
-        config, tokenizer = self.config, self.data.tokenizer
-        self.model.train()
-        torch.manual_seed(int(step_generator(config.seed, step).initial_seed()))  # dropout
-        batch = self.data.train.batch(self.sentences(step), tokenizer.pad_token_id)
-        masked, positions, labels = mask_pieces(
-            batch["input_ids"],
-            tokenizer.all_special_ids,
-            tokenizer.mask_token_id,
-            len(tokenizer),
-            step_generator(config.seed, step),
-            config.mask_rate,
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(
-                1.0, (step + 1) / max(1, config.warmup_steps)
-            )
-        with autocast(self.device):
-            loss = masked_lm_loss(
-                self.model,
-                masked.to(self.device),
-                batch["attention_mask"].to(self.device),
-                positions.to(self.device),
-                labels.to(self.device),
-            )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.tokens += int(batch["attention_mask"].sum())
-        self.seconds += time.perf_counter() - began
-        self.loss_sum += loss.detach()
-        self.loss_steps += 1
-        return loss.detach()
-
-    def sentences(self, step: int) -> np.ndarray:
-        """The sentence numbers of a step's batch."""
-        per_epoch = len(self.data.train) // self.config.batch_size
-        if step // max(1, per_epoch) != self.epoch:
-            self.epoch = step // max(1, per_epoch)
-            self.batches = length_batches(
-                self.data.train.lengths, self.config.batch_size, self.config.seed, self.epoch
-            )
-        return self.batches[step % per_epoch]
-
-    def tokens_per_second(self) -> float:
-        return self.tokens / max(self.seconds, 1e-9)
 
     def measure(self, step: int, measures: list[Measure]) -> None:
         """Measure, append to the metrics file, save the model and the state."""
-        self.model.eval()
-        loss = validation_loss(self.model, self.data, self.config)
-        rows: list[Row] = [{"metric": "valid_loss", "value": loss}]
-        if self.loss_steps:
-            mean = float(self.loss_sum) / self.loss_steps
-            rows.append({"metric": "train_loss", "value": mean})
-            rows.append({"metric": "tokens_per_second", "value": self.tokens_per_second()})
-        else:
+        means = self.learner.read_sums()
+        self.measured = step
+        if self.parallel.is_main:
+            rows = self.training_rows(step, means) + self.validation_rows(step)
+            for function in measures:
+                rows.extend(function(self.learner.model, self.data.tokenizer))
+            with saving(self.out), open(self.metrics_path, "a", encoding="utf-8") as out:
+                for row in rows:
+                    at = {"step": step, "tokens": self.learner.tokens}
+                    out.write(json.dumps({**at, **row}) + "\n")
+            self.save_checkpoint(step)
+        self.save_state(step)
+        self.parallel.wait()
+
+    def training_rows(self, step: int, means: tuple[float, float] | None) -> list[Row]:
+        """What was summed up while training, or the baselines of the loss at the start."""
+        if means is None:
             special = self.data.tokenizer.all_special_ids
             bigram = ngrams.bigram_cross_entropy(self.data.train, self.data.valid, special)
             unigram = ngrams.unigram_entropy(self.data.valid, special)
-            rows.append({"metric": "unigram_entropy", "value": unigram})
-            rows.append({"metric": "bigram_cross_entropy", "value": bigram})
-        if not np.isfinite([row["value"] for row in rows]).all():
+            rows = {"unigram_entropy": unigram, "bigram_cross_entropy": bigram}
+        else:
+            rows = {
+                "train_loss": means[0],
+                "train_penalty": means[1],
+                "sas_lambda": lambda_at(self.config.sas_schedule, step - 1),
+                "tokens_per_second": self.learner.tokens_per_second(),
+                "flops_utilisation": self.learner.utilisation(),
+            }
+        return [{"metric": name, "value": value} for name, value in rows.items()]
+
+    def validation_rows(self, step: int) -> list[Row]:
+        """Loss and gold-arc attention on the validation sentences."""
+        self.learner.model.eval()
+        loss, gold = validation(self.learner.model, self.data, self.config)
+        if not np.isfinite(loss):
             raise RunError(f"the loss is {loss} near step {step}; lower the learning rate")
-        for function in measures:
-            rows.extend(function(self.model, self.data.tokenizer))
-        with open(self.metrics_path, "a", encoding="utf-8") as out:
-            for row in rows:
-                out.write(json.dumps({"step": step, "tokens": self.tokens, **row}) + "\n")
-        self.save_checkpoint(step)
-        self.measured = step
-        self.loss_sum, self.loss_steps = torch.zeros((), device=self.device), 0
-        self.save_state(step)
+        rows: list[Row] = [{"metric": "valid_loss", "value": loss}]
+        return (
+            rows if gold is None else [*rows, {"metric": "gold_arc_attention", "value": gold}]
+        )
 
     def save_checkpoint(self, step: int) -> None:
         """Save model and tokenizer; the folder appears under its name when it is complete."""
         folder = self.out / "checkpoints" / f"step-{step:06d}"
         part = self.out / "checkpoint.part"
-        for old in (part, folder):
-            shutil.rmtree(old, ignore_errors=True)
-        self.model.save_pretrained(part)
-        self.data.tokenizer.save_pretrained(part)
-        folder.parent.mkdir(exist_ok=True)
-        part.replace(folder)
+        with saving(self.out):
+            for old in (part, folder):
+                shutil.rmtree(old, ignore_errors=True)
+            self.learner.model.save_pretrained(part)
+            self.data.tokenizer.save_pretrained(part)
+            folder.parent.mkdir(exist_ok=True)
+            part.replace(folder)
+        if self.keep is not None:
+            for old in sorted(folder.parent.glob("step-*"))[: -self.keep]:
+                shutil.rmtree(old)
 
     def save_state(self, step: int) -> None:
         """Save all that a resumed run needs."""
+        learner = self.learner
         counters = {
             "step": step,
-            "tokens": self.tokens,
-            "seconds": self.seconds,
-            "loss_steps": self.loss_steps,
+            "tokens": learner.tokens,
+            "flops": learner.flops,
+            "seconds": learner.elapsed(),
+            "summed": learner.summed,
             "measured": self.measured,
             "data": self.fingerprint,
         }
-        save_state(self.state_path, self.model, self.optimizer, self.loss_sum, counters)
+        sums = self.parallel.sum(learner.sums) / self.parallel.size
+        if self.parallel.is_main:
+            with saving(self.out):
+                save_state(self.state_path, learner.model, learner.optimizer, sums, counters)
 
     def load_state(self) -> int:
         """Take up the saved state; metrics written after it are dropped."""
         if read_counters(self.state_path).get("data") != self.fingerprint:
             raise RunError(f"{self.out} holds a run on other data or another tokenizer")
-        self.loss_sum, counters = load_state(
-            self.state_path, self.model, self.optimizer, self.device
+        learner = self.learner
+        learner.sums, counters = load_state(
+            self.state_path, learner.model, learner.optimizer, learner.device
         )
-        self.tokens, self.seconds = counters["tokens"], counters["seconds"]
-        self.loss_steps, self.measured = counters["loss_steps"], counters["measured"]
-        lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        kept = [line for line in whole if json.loads(line)["step"] <= self.measured]
-        write_whole(self.metrics_path, "".join(kept))
+        learner.tokens, learner.flops = counters["tokens"], counters["flops"]
+        learner.seconds, learner.summed = counters["seconds"], counters["summed"]
+        self.measured = counters["measured"]
+        if self.parallel.is_main:
+            lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]
+            kept = [line for line in whole if json.loads(line)["step"] <= self.measured]
+            write_whole(self.metrics_path, "".join(kept))
         return int(counters["step"])
+
+
+@contextmanager
+def saving(out: Path) -> Iterator[None]:
+    """Say what to do when the disk refuses; what was saved before is still whole."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"cannot write to {out}: {error}; make room and go on with --resume"
+        ) from error

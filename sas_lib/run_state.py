@@ -27,16 +27,16 @@ def save_state(
     path: Path,
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
-    loss_sum: torch.Tensor,
+    sums: torch.Tensor,
     counters: Mapping[str, Any],
 ) -> None:
-    """Write weights, the optimiser's moments, the running loss and counters to ``path``."""
+    """Write weights, the optimiser's moments, the running sums and counters to ``path``."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     for name in TIED:
         tensors.pop(name, None)
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    tensors["loss_sum"] = loss_sum
+    tensors["sums"] = sums
     part = path.with_suffix(".part")
     save_file(tensors, part, metadata={k: json.dumps(v) for k, v in counters.items()})
     part.replace(path)
@@ -54,11 +54,11 @@ def load_state(
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Fill model and optimiser from ``path``; returns the running loss and the counters."""
+    """Fill model and optimiser from ``path``; returns the running sums and the counters."""
     states: dict[int, dict[str, torch.Tensor]] = {}
     weights: dict[str, torch.Tensor] = {}
     with safe_open(path, "pt", device=str(device)) as saved:
-        loss_sum = saved.get_tensor("loss_sum")
+        sums = saved.get_tensor("sums")
         for key in saved.keys():  # noqa: SIM118  (not a dict)
             owner, _, rest = key.partition(".")
             if owner == "model":
@@ -70,4 +70,4 @@ def load_state(
     model.tie_weights()
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": states, "param_groups": groups})
-    return loss_sum, read_counters(path)
+    return sums, read_counters(path)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,25 +20,29 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from sas_lib import toy_english
+from sas_lib.blimp import read_pairs
 from sas_lib.corpus import encode, train_tokenizer
 from sas_lib.measures import bigram_pairs_measure, pairs_measure, uas_measure
 from sas_lib.model import load, word_attention, word_batch
 from sas_lib.ngrams import BigramModel
 from sas_lib.pretraining import Data, Measure, check_start, finished, pretrain
+from sas_lib.regularizer import RELINK
 from sas_lib.settings import Config
 from sas_lib.text import CorpusError, read_text
 from sas_lib.treebank import Sentence, read_conllu
 
+Text = Sentence | str  # parsed or plain
+
 # Seeds of the grammar: the corpus is one and the same for all runs, and what a model is
 # tested on is drawn apart from it. A run's seed sets the weights, the order and the masks.
-TRAIN_SEED, VALID_SEED, TREEBANK_SEED, PAIRS_SEED = 1, 2, 3, 4
+TRAIN_SEED, VALID_SEED, TREEBANK_SEED, PAIRS_SEED, LINKS_SEED = 1, 2, 3, 4, 5
 
 # What a bundle of runs is made with, for its manifest.
 MODULES = tuple(
     f"sas_lib.{name}"
     for name in (
-        "corpus measures minimal_pairs model ngrams pretraining run_state runs settings text"
-        " toy_english treebank uas"
+        "batches blimp corpus learner measures minimal_pairs model ngrams parallel pretraining"
+        " regularizer run_state runs settings text throughput toy_english treebank uas"
     ).split()
 )
 
@@ -54,11 +59,23 @@ def toy_data(config: Config, sentences: int = 100_000, quiet: bool = False) -> D
     )
     tokenizer = train_tokenizer((" ".join(s.words) for s in generated), config.vocab_size)
     valid = toy_english.sentences(1000, VALID_SEED)
+    train = tqdm(_relinked(generated, config.penalty), "encoding", sentences, disable=quiet)
     return Data(
         tokenizer,
-        encode(generated, tokenizer, config.max_length),
+        encode(train, tokenizer, config.max_length),
         encode(valid, tokenizer, config.max_length),
     )
+
+
+def _relinked(sentences: Iterable[Text], kind: str) -> Iterator[Text]:
+    """The sentences with the links of a control, where ``kind`` is one."""
+    rng = np.random.default_rng(LINKS_SEED)
+    relink = RELINK.get(kind)
+    for sentence in sentences:
+        if relink and isinstance(sentence, Sentence):
+            yield replace(sentence, heads=tuple(relink(sentence, rng)))
+        else:
+            yield sentence
 
 
 def toy_measures(data: Data, treebank: int = 300, pairs: int = 10) -> list[Measure]:
@@ -97,13 +114,16 @@ def toy_run(
     resume: bool = False,
     device: str = "cpu",
     quiet: bool = False,
+    stop_at: int | None = None,
+    keep: int | None = None,
 ) -> Path:
     """Train on toy English; returns the metrics file."""
     check_start(out, resume, device)
     if metrics := finished(out, config):
         return metrics
     data = toy_data(config, sentences, quiet)
-    return pretrain(out, config, data, toy_measures(data), resume, device, quiet)
+    measures = toy_measures(data)
+    return pretrain(out, config, data, measures, resume, device, quiet, stop_at, keep)
 
 
 # Checkpoints, as shares of the run, at which the attention explorer looks.
@@ -167,55 +187,33 @@ def run_config(run: str | os.PathLike[str]) -> dict[str, object]:
     return settings
 
 
+def _sentences(file: str | os.PathLike[str]) -> Iterator[Text]:
+    """The sentences of a file, parsed where it is CoNLL-U."""
+    return read_conllu(file) if ".conllu" in Path(file).suffixes else iter(read_text(file))
+
+
+def _text_of(sentence: Text) -> str:
+    return " ".join(sentence.words) if isinstance(sentence, Sentence) else sentence
+
+
 def text_data(
     files: Sequence[str | os.PathLike[str]], config: Config, quiet: bool = False
 ) -> Data:
-    """Plain text, encoded; every 400th sentence, 1,000 at most, is kept for validation."""
-    texts = itertools.chain.from_iterable(read_text(file) for file in files)
+    """Text, encoded; every 400th sentence, 1,000 at most, is kept for validation."""
+    texts = itertools.chain.from_iterable(_sentences(file) for file in files)
     sentences = list(tqdm(texts, "reading", unit=" sentences", disable=quiet))
     held = set(range(0, len(sentences), 400)[:1000])
     if len(held) < 2:
         raise CorpusError(f"{len(sentences)} sentences are too few to train on")
-    tokenizer = train_tokenizer(
-        tqdm(sentences, "tokenizer", unit=" sentences", disable=quiet), config.vocab_size
-    )
-    train = (s for i, s in enumerate(sentences) if i not in held)
+    plain = tqdm(map(_text_of, sentences), "tokenizer", len(sentences), disable=quiet)
+    tokenizer = train_tokenizer(plain, config.vocab_size)
+    train = _relinked((s for i, s in enumerate(sentences) if i not in held), config.penalty)
     progress = tqdm(train, "encoding", len(sentences) - len(held), disable=quiet)
     return Data(
         tokenizer,
         encode(progress, tokenizer, config.max_length),
         encode([sentences[i] for i in sorted(held)], tokenizer, config.max_length),
     )
-
-
-def read_pairs(directory: str | os.PathLike[str], limit: int | None = None) -> dict[str, list]:
-    """BLiMP-style jsonl files of a folder: paradigm to (good, bad) pairs.
-
-    Raises:
-        FileNotFoundError: the folder holds no .jsonl file.
-        ValueError: a line is no minimal pair, or a file has none; the message names them.
-    """
-    files = sorted(Path(directory).glob("*.jsonl"))
-    if not files:
-        raise FileNotFoundError(f"no .jsonl file in {directory}")
-    pairs = {file.stem: list(itertools.islice(_pairs_of(file), limit)) for file in files}
-    for file in files:
-        if not pairs[file.stem]:
-            raise ValueError(f"{file}: no minimal pair in this file")
-    return pairs
-
-
-def _pairs_of(file: Path) -> Iterable[tuple[str, str]]:
-    with open(file, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-                pair = row["sentence_good"], row["sentence_bad"]
-                if not all(isinstance(sentence, str) for sentence in pair):
-                    raise TypeError(f"{pair} are no two sentences")
-                yield pair
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{file}, line {number}: no minimal pair: {error}") from error
 
 
 def text_run(
@@ -228,8 +226,12 @@ def text_run(
     resume: bool = False,
     device: str = "cpu",
     quiet: bool = False,
+    keep: int | None = None,
 ) -> Path:
-    """Train on plain text, measuring UAS on ``treebank`` and accuracy on ``pairs``."""
+    """Train on text, measuring UAS on ``treebank`` and accuracy on ``pairs``.
+
+    files: plain text, or parsed sentences as CoNLL-U (``.conllu``); they can be mixed.
+    """
     check_start(out, resume, device)
     if metrics := finished(out, config):
         return metrics
@@ -240,4 +242,4 @@ def text_run(
     if pairs is not None:
         measures.append(pairs_measure(read_pairs(pairs, pairs_limit)))
     data = text_data(files, config, quiet)
-    return pretrain(out, config, data, measures, resume, device, quiet)
+    return pretrain(out, config, data, measures, resume, device, quiet, keep=keep)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Config:
-    """What a run is made of; one flat list, no defaults hidden elsewhere."""
+    """What a run is made of; one flat list, no defaults hidden elsewhere.
+
+    sas_schedule: pairs of a step and the lambda that holds from it on; none is the base run.
+    penalty: what lambda weighs, one of ``regularizer.KINDS``.
+    """
 
     layers: int = 4
     width: int = 128
@@ -28,7 +34,14 @@ class Config:
     dense_from: int = 0
     dense_to: int = 0
     dense_every: int = 100
+    sas_schedule: tuple[tuple[int, float], ...] = ()
+    penalty: str = "sas"
     seed: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as JSON gives them back."""
+        settings: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return settings
 
 
 # The real-English setting of the first trial; sentences of at most 128 pieces.

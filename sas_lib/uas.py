@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from sas_lib.model import max_pieces, word_attention, word_batch
+from sas_lib.model import WordBatch, max_pieces, word_attention, word_batch
 from sas_lib.treebank import ROOT, Sentence
 
 DIRECTIONS = ("dependent_to_head", "head_to_dependent")
@@ -163,6 +163,20 @@ def _score_batch(
 ) -> list[np.ndarray]:
     sentences = [sentence for _, _, sentence in group]
     batch = word_batch([s.words for s in sentences], tokenizer)
+    columns = score_maps(word_attention(model, batch), batch, sentences)
+    numbers = np.repeat([number for number, _, _ in group], batch.words)
+    return [*columns, numbers]
+
+
+def score_maps(
+    maps: Iterable[Tensor], batch: WordBatch, sentences: Sequence[Sentence]
+) -> list[np.ndarray]:
+    """Compare the implicit parse of word-level attention with the gold trees.
+
+    maps: of each layer, [batch, heads, words, words]. Returns ``correct``, ``attention``,
+    ``relation`` and ``distance`` as :class:`Arcs` has them, and bool [arcs]: have the word
+    and its head a piece?
+    """
     row = np.repeat(np.arange(len(sentences)), batch.words)
     dependent = np.concatenate([np.arange(n) for n in batch.words])
     gold = np.concatenate([np.asarray(s.heads) for s in sentences])
@@ -170,7 +184,7 @@ def _score_batch(
     is_root = gold == ROOT
     gold_or_zero = np.where(is_root, 0, gold)
     correct, mass = [], []
-    for attention in word_attention(model, batch):
+    for attention in maps:
         predicted = implicit_parse(attention, batch.words)[row, :, :, dependent].cpu().numpy()
         correct.append((predicted == gold_or_zero[:, None, None]) & ~is_root[:, None, None])
         from_dependent = attention[row, :, dependent, gold_or_zero]
@@ -184,7 +198,6 @@ def _score_batch(
         np.concatenate([np.asarray(s.relations, dtype=object) for s in sentences]),
         np.where(is_root, 0, gold - dependent),
         has_piece[row, dependent] & (is_root | has_piece[row, gold_or_zero]),
-        np.asarray([group[r][0] for r in row]),
     ]
 
 

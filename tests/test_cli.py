@@ -260,7 +260,7 @@ def test_errors_of_pretrain(sas: Sas, corpus: Path, tmp_path: Path) -> None:
 def test_ctrl_c_is_no_traceback(
     sas: Sas, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def interrupted(*arguments: object) -> Path:
+    def interrupted(*arguments: object, **options: object) -> Path:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "toy_run", interrupted)

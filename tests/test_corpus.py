@@ -15,15 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from sas_lib.batches import length_batches, mask_pieces, step_generator
 from sas_lib.corpus import (
     NO_HEAD,
     SPECIAL_TOKENS,
     EncodedCorpus,
     encode,
     heads_to_pieces,
-    length_batches,
-    mask_pieces,
-    step_generator,
     train_tokenizer,
 )
 from sas_lib.ngrams import BigramModel, bigram_cross_entropy, unigram_entropy

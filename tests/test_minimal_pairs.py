@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import ByteLevelBPETokenizer, processors
 from transformers import (
+    BertConfig,
     BertForMaskedLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -15,11 +18,18 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
+from sas_lib import minimal_pairs
 from sas_lib.corpus import encode
 from sas_lib.measures import bigram_pairs_measure, pairs_measure
-from sas_lib.minimal_pairs import accuracy, pseudo_log_likelihood, score_paradigms
+from sas_lib.minimal_pairs import (
+    Method,
+    accuracy,
+    each_paradigm,
+    pseudo_log_likelihood,
+    score_paradigms,
+    stream_scores,
+)
 from sas_lib.ngrams import BigramModel
-from sas_lib.runs import read_pairs
 
 SENTENCES = [
     "the dog sees that tree .",
@@ -31,37 +41,147 @@ SENTENCES = [
 ]
 
 
+METHODS: list[Method] = ["pll", "within_word_l2r"]
+
+
+def words_by_eye(tokenizer: PreTrainedTokenizerFast, sentence: str) -> list[int]:
+    """The word of each piece, from the characters it covers: letters that touch are a word,
+    and so are their neighbours such as a comma. It asks the tokenizer for offsets only."""
+    spans = [match.span() for match in re.finditer(r"\w+|[^\w\s]", sentence)]
+    encoded = tokenizer(sentence, return_offsets_mapping=True)
+    # Byte-level pieces begin with, or are, the space before their word.
+    return [
+        next(n for n, (_, end) in enumerate(spans) if last <= end)
+        for _, last in encoded["offset_mapping"][1:-1]
+    ]
+
+
 def one_mask_at_a_time(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, sentence: str
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    sentence: str,
+    method: Method = "pll",
 ) -> float:
     """The definition, with the whole model's logits and no batches."""
     ids = tokenizer(sentence, return_tensors="pt")["input_ids"]
+    words = words_by_eye(tokenizer, sentence)
     total = 0.0
     for position in range(1, ids.shape[1] - 1):
         masked = ids.clone()
         masked[0, position] = tokenizer.mask_token_id
+        for later in range(position + 1, ids.shape[1] - 1):
+            if method == "within_word_l2r" and words[later - 1] == words[position - 1]:
+                masked[0, later] = tokenizer.mask_token_id
         with torch.no_grad():
             logits = model(input_ids=masked).logits[0, position].double()
         total += float(logits.log_softmax(-1)[ids[0, position]])
     return total
 
 
+@pytest.fixture(scope="module")
+def byte_level(texts: list[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer as RoBERTa's: pieces of bytes, the space before a word part of its first
+    piece; so few of them that words split."""
+    trained = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trained.train_from_iterator(texts, vocab_size=300, special_tokens=special)
+    trained.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer, bos_token="<s>", cls_token="<s>",
+        pad_token="<pad>", eos_token="</s>", sep_token="</s>", unk_token="<unk>",
+        mask_token="<mask>",
+    )  # fmt: skip
+
+
+@pytest.fixture(params=["bert", "roberta"])
+def any_model(
+    request: pytest.FixtureRequest,
+    tokenizer: PreTrainedTokenizerFast,
+    byte_level: PreTrainedTokenizerFast,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Random models with weights so large that each masked piece matters for the others.
+
+    RoBERTa counts its positions from the padding piece, which is not number 0.
+    """
+    torch.manual_seed(0)
+    used = tokenizer if request.param == "bert" else byte_level
+    shape = {
+        "vocab_size": len(used),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 60,
+        "initializer_range": 0.3,
+    }
+    if request.param == "bert":
+        return BertForMaskedLM(BertConfig(**shape)).eval(), used
+    return RobertaForMaskedLM(RobertaConfig(**shape, pad_token_id=1)).eval(), used
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("batch_pieces", [1, 60, 8192])
 def test_pll_is_the_brute_force(
-    model: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast, batch_pieces: int
+    any_model: tuple[PreTrainedModel, PreTrainedTokenizerFast],
+    batch_pieces: int,
+    method: Method,
 ) -> None:
+    model, tokenizer = any_model
     done: list[int] = []
     got = pseudo_log_likelihood(
-        model, tokenizer, SENTENCES, batch_pieces=batch_pieces, progress=done.append
+        model, tokenizer, SENTENCES, batch_pieces, progress=done.append, method=method
     )
-    expected = [one_mask_at_a_time(model, tokenizer, sentence) for sentence in SENTENCES]
+    expected = [one_mask_at_a_time(model, tokenizer, s, method) for s in SENTENCES]
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=0)
     assert len({round(value, 3) for value in expected}) == len(expected), "an easy test"
-    copies = [len(ids) - 2 for ids in tokenizer(SENTENCES)["input_ids"]]
-    assert sum(done) == sum(copies)
+    assert sum(done) == len(SENTENCES)
     if batch_pieces == 1:
-        assert done == [1] * sum(copies)
+        copies = [len(ids) - 2 for ids in tokenizer(SENTENCES)["input_ids"]]
+        assert len(done) == sum(copies) and max(done) == 1
+
+
+def test_the_methods_differ_only_in_words_of_several_pieces(
+    any_model: tuple[PreTrainedModel, PreTrainedTokenizerFast],
+) -> None:
+    model, tokenizer = any_model
+    sentences = [*SENTENCES, "that that"]
+    words = [len(set(words_by_eye(tokenizer, s))) for s in sentences]
+    pieces = [len(ids) - 2 for ids in tokenizer(sentences)["input_ids"]]
+    plain, strict = (
+        pseudo_log_likelihood(model, tokenizer, sentences, method=method) for method in METHODS
+    )
+    alike = np.isclose(plain, strict, atol=1e-4, rtol=0)
+    assert alike.tolist() == [n == m for n, m in zip(pieces, words, strict=True)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pll_is_that_of_minicons(
+    any_model: tuple[PreTrainedModel, PreTrainedTokenizerFast],
+    texts: list[str],
+    method: Method,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another library's code, given back the method that transformers 5 took from it."""
+    from minicons.scorer import MaskedLMScorer
+
+    model, tokenizer = any_model
+    kind = type(tokenizer)
+    monkeypatch.setattr(kind, "batch_encode_plus", kind.__call__, raising=False)
+    scorer = MaskedLMScorer(model, "cpu", tokenizer=tokenizer)
+    sentences = [*texts[:200:10], *SENTENCES]
+    theirs = scorer.sequence_score(
+        sentences,
+        reduction=lambda scores: scores.sum().item(),
+        PLL_metric="original" if method == "pll" else method,
+    )
+    ours = pseudo_log_likelihood(model, tokenizer, sentences, method=method)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_an_unknown_method(model: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(ValueError, match=r"no method 'l2r'; there are pll, within_word_l2r"):
+        pseudo_log_likelihood(model, tokenizer, ["a dog"], method="l2r")  # type: ignore
 
 
 def test_order_does_not_matter(
@@ -74,20 +194,68 @@ def test_order_does_not_matter(
     assert twice[0] == twice[1]
 
 
-def test_padding_that_is_not_piece_zero(tokenizer: PreTrainedTokenizerFast) -> None:
-    """RoBERTa counts its positions from the padding piece, which is not number 0."""
-    torch.manual_seed(0)
-    size = len(tokenizer)
-    config = RobertaConfig(
-        vocab_size=size, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=64, max_position_embeddings=60, pad_token_id=1, initializer_range=0.3,
-    )  # fmt: skip
-    model = RobertaForMaskedLM(config).eval()
-    expected = [one_mask_at_a_time(model, tokenizer, sentence) for sentence in SENTENCES]
-    known = [i for i, ids in enumerate(tokenizer(SENTENCES)["input_ids"]) if 1 not in ids]
-    assert len(known) >= 4
-    got = pseudo_log_likelihood(model, tokenizer, [SENTENCES[i] for i in known])
-    np.testing.assert_allclose(got, [expected[i] for i in known], atol=1e-4, rtol=0)
+def test_memory_does_not_grow_with_the_number_of_sentences(
+    model: BertForMaskedLM,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sentences are read a window at a time, and batches are bounded in pieces."""
+    monkeypatch.setattr(minimal_pairs, "WINDOW", 8)
+    shapes: list[tuple[int, int]] = []
+    scored = minimal_pairs.logits_at
+
+    def spy(model: PreTrainedModel, ids: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        shapes.append((ids.shape[0], ids.shape[1]))
+        return scored(model, ids, *rest)
+
+    monkeypatch.setattr(minimal_pairs, "logits_at", spy)
+    read = 0
+
+    def source() -> Iterator[str]:
+        nonlocal read
+        for text in texts[:60]:
+            read += 1
+            yield text
+
+    got = []
+    for number, score in enumerate(stream_scores(model, tokenizer, source(), 200), start=1):
+        assert read <= -(-number // 8) * 8
+        got.append(score)
+    assert max(rows * length for rows, length in shapes) <= 200 and len(shapes) > 30
+    monkeypatch.undo()
+    whole = pseudo_log_likelihood(model, tokenizer, texts[:60])
+    np.testing.assert_allclose(got, whole, atol=1e-4, rtol=0)
+
+
+def test_what_has_the_same_pieces_is_an_exact_tie(
+    model: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast, texts: list[str]
+) -> None:
+    """Rounding differs from batch to batch, and must not decide a pair of equals."""
+    unknown = ("the zebra sees", "the zebrx sees")  # letters that the tokenizer does not know
+    assert tokenizer(unknown[0])["input_ids"] == tokenizer(unknown[1])["input_ids"]
+    pairs = [(text, text) for text in texts[:20]] + [unknown]
+    rows = dict(each_paradigm(model, tokenizer, {"same": pairs}))
+    assert rows["same"]["ties"] == 21 and rows["same"]["accuracy"] == 0.5
+    done: list[int] = []
+    sentences = [sentence for pair in pairs for sentence in pair]
+    scores = pseudo_log_likelihood(model, tokenizer, sentences, 60, done.append)
+    assert (scores[::2] == scores[1::2]).all() and sum(done) == len(sentences)
+
+
+def test_paradigms_come_as_they_are_scored(
+    model: BertForMaskedLM,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What comes before a sentence that cannot be scored is not lost."""
+    monkeypatch.setattr(minimal_pairs, "WINDOW", 4)
+    pairs = {"a": [(texts[0], texts[1])] * 2, "b": [("the " * 50, texts[1])]}
+    rows = each_paradigm(model, tokenizer, pairs)
+    assert next(rows)[0] == "a"
+    with pytest.raises(ValueError, match="sentence 5 has 50 pieces"):
+        next(rows)
 
 
 def test_sentences_that_cannot_be_scored(
@@ -106,21 +274,26 @@ def test_a_tie_counts_half() -> None:
     assert accuracy(good, bad) == (1 + 0.5 + 0 + 0.5) / 4
 
 
+@pytest.mark.parametrize("method", METHODS)
 def test_paradigms_are_scored_apart(
-    model: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast
+    any_model: tuple[PreTrainedModel, PreTrainedTokenizerFast], method: Method
 ) -> None:
+    model, tokenizer = any_model
     pairs = {
         "b": [("the dog sees", "dog the sees"), ("a cat", "cat a"), ("a king", "a king")],
         "a": iter([("the unforgettable tree .", "that letter")]),
     }
     wanted = {
-        name: [tuple(one_mask_at_a_time(model, tokenizer, s) for s in pair) for pair in rows]
+        name: [
+            tuple(one_mask_at_a_time(model, tokenizer, s, method) for s in pair)
+            for pair in rows
+        ]
         for name, rows in (
             ("b", pairs["b"]),
             ("a", [("the unforgettable tree .", "that letter")]),
         )
     }
-    scores = score_paradigms(model, tokenizer, pairs)
+    scores = score_paradigms(model, tokenizer, pairs, method=method)
     assert list(scores) == ["b", "a"]
     for name, rows in wanted.items():
         margins = [good - bad for good, bad in rows]
@@ -168,49 +341,3 @@ def test_the_bigram_level_of_pairs(
     assert level({"local": local}) == 1
     assert level({"turned": [(bad, good) for good, bad in local]}) == 0
     assert level({"local": local, "tied": tied[:3]}) == 0.75  # paradigms weigh the same
-
-
-# --- pairs from files -----------------------------------------------------------------
-
-
-def test_read_pairs(tmp_path: Path) -> None:
-    line = '{"sentence_good": "a dog sleeps", "sentence_bad": "a dog sleep", "UID": "x"}\n'
-    (tmp_path / "agreement.jsonl").write_text(line * 3)
-    (tmp_path / "binding.jsonl").write_text(line)
-    assert read_pairs(tmp_path) == {
-        "agreement": [("a dog sleeps", "a dog sleep")] * 3,
-        "binding": [("a dog sleeps", "a dog sleep")],
-    }
-    assert len(read_pairs(tmp_path, limit=2)["agreement"]) == 2
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        ('{"sentence_good": "a"}\n', "line 1: no minimal pair"),
-        ("not json\n", "line 1: no minimal pair"),
-        ("[1, 2]\n", "line 1: no minimal pair"),
-        ('{"sentence_good": 1, "sentence_bad": "b"}\n', "line 1: no minimal pair"),
-        ("", "no minimal pair in this file"),
-    ],
-)
-def test_malformed_pairs(tmp_path: Path, content: str, complaint: str) -> None:
-    (tmp_path / "broken.jsonl").write_text(content)
-    with pytest.raises(ValueError, match=f"broken.jsonl.*{complaint}"):
-        read_pairs(tmp_path)
-
-
-def test_a_folder_without_pairs(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no \.jsonl file"):
-        read_pairs(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        read_pairs(tmp_path / "none")
-
-
-def test_reads_blimp(sas_data: Path) -> None:
-    pairs = read_pairs(sas_data / "blimp" / "data")
-    assert len(pairs) == 67
-    assert all(len(of_paradigm) == 1000 for of_paradigm in pairs.values())
-    # BLiMP itself has pairs of one and the same sentence; they are ties.
-    alike = sum(good == bad for of_paradigm in pairs.values() for good, bad in of_paradigm)
-    assert alike == 7

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import itertools
 import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +25,28 @@ from conftest import parsed_sentence
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
-from sas_lib import pretraining
+from sas_lib import learner, pretraining
+from sas_lib.batches import MaskedBatch
 from sas_lib.corpus import encode
+from sas_lib.learner import Learner, parameter_groups
 from sas_lib.model import ModelError, load
 from sas_lib.ngrams import bigram_cross_entropy, unigram_entropy
 from sas_lib.pretraining import (
     Data,
     Row,
     RunError,
-    parameter_groups,
+    finished,
+    fork,
     pretrain,
-    validation_loss,
+    validation,
 )
+from sas_lib.regularizer import random_heads
+from sas_lib.run_state import read_counters
 from sas_lib.settings import CONFIGS, Config, checkpoint_steps
 from sas_lib.text import CorpusError
+from sas_lib.treebank import Sentence
 
+TIMED = ("tokens_per_second", "flops_utilisation")  # these alone differ between equal runs
 TINY = Config(
     layers=2,
     width=32,
@@ -78,7 +89,7 @@ def metrics(run: Path) -> list[Row]:
 
 
 def without_speed(rows: list[Row]) -> list[Row]:
-    return [row for row in rows if row["metric"] != "tokens_per_second"]
+    return [row for row in rows if row["metric"] not in TIMED]
 
 
 def files(run: Path) -> set[str]:
@@ -158,7 +169,8 @@ def test_metrics_are_tidy(unbroken: Path, data: Data) -> None:
         names = [(row["metric"], row.get("detail")) for row in at]
         assert len(set(names)) == len(names), "a value is written twice"
         own = {"unigram_entropy", "bigram_cross_entropy"}
-        expected = own if step == 0 else {"train_loss", "tokens_per_second"}
+        trained = {"train_loss", "train_penalty", "sas_lambda", *TIMED}
+        expected = own if step == 0 else trained
         assert {name for name, _ in names} == expected | {"valid_loss", "size", "part"}
     assert all(math.isfinite(row["value"]) for row in rows)
     tokens = [row["tokens"] for row in rows]
@@ -191,8 +203,8 @@ def test_checkpoints_load_and_are_the_model_that_was_measured(
         assert tokenizer.get_vocab() == data.tokenizer.get_vocab()
         at = {row["metric"]: row["value"] for row in rows if row["step"] == step}
         assert at["size"] == count_words(model, tokenizer)[0]["value"]
-        assert at["valid_loss"] == pytest.approx(validation_loss(model, data, TINY), rel=1e-6)
-    assert json.loads((unbroken / "config.json").read_text()) == dataclasses.asdict(TINY)
+        assert at["valid_loss"] == pytest.approx(validation(model, data, TINY)[0], rel=1e-6)
+    assert json.loads((unbroken / "config.json").read_text()) == TINY.as_json()
     assert not [name for name in files(unbroken) if name.endswith((".part", ".bin", ".pt"))]
 
 
@@ -200,15 +212,13 @@ def test_train_loss_is_the_mean_since_the_last_checkpoint(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses: list[float] = []
-    original = pretraining.masked_lm_loss
+    original = Learner.update
 
-    def spy(model: Any, *args: Any) -> torch.Tensor:
-        loss = original(model, *args)
-        if model.training:
-            losses.append(float(loss.detach()))
-        return loss
+    def spy(learner: Learner, step: int) -> torch.Tensor:
+        losses.append(float(original(learner, step)))
+        return torch.tensor(losses[-1])
 
-    monkeypatch.setattr(pretraining, "masked_lm_loss", spy)
+    monkeypatch.setattr(Learner, "update", spy)
     pretrain(tmp_path / "run", TINY, data, [], quiet=True)
     logged = {
         r["step"]: r["value"] for r in metrics(tmp_path / "run") if r["metric"] == "train_loss"
@@ -220,10 +230,10 @@ def test_train_loss_is_the_mean_since_the_last_checkpoint(
 def test_validation_is_masked_alike_each_time(unbroken: Path, data: Data) -> None:
     model, _ = load(unbroken / "checkpoints" / "step-000012")
     torch.manual_seed(5)
-    first = validation_loss(model, data, TINY)
-    assert validation_loss(model, data, TINY) == first
+    first = validation(model, data, TINY)[0]
+    assert validation(model, data, TINY)[0] == first
     # Other batches are other masks, but the mean over all masked pieces stays about the same.
-    assert validation_loss(model, data, TINY, batch_size=4) == pytest.approx(first, abs=0.3)
+    assert validation(model, data, TINY, batch_size=4)[0] == pytest.approx(first, abs=0.3)
 
 
 def test_a_small_corpus_is_learnt_by_heart(
@@ -327,8 +337,8 @@ def test_ctrl_c_leaves_a_run_to_go_on_with(
             return count_words(model, tokenizer)
     else:
         measure = count_words
-        place = torch.optim.AdamW if where == "optimizer" else pretraining._Run
-        name = "step" if where == "optimizer" else "train_step"
+        place = torch.optim.AdamW if where == "optimizer" else Learner
+        name = "step" if where == "optimizer" else "update"
         original, calls = getattr(place, name), [0]
 
         def interrupted(self: Any, *args: Any) -> Any:
@@ -461,3 +471,342 @@ def test_progress_is_shown(
     shown = capsys.readouterr()
     assert "60/60" in shown.err and "tokens/s" in shown.err
     assert shown.out == ""
+
+
+# --- the penalty in training ----------------------------------------------------------
+
+SUPPRESSED = dataclasses.replace(TINY, sas_schedule=((0, 2.0),))
+
+
+@pytest.fixture(scope="module")
+def parsed(
+    tokenizer: PreTrainedTokenizerFast, sentences: list[Sentence], texts: list[str]
+) -> Data:
+    """Three sentences in four have their tree, the others are plain text."""
+    mixed = [texts[i] if i % 32 == 0 else sentences[i] for i in range(0, 800, 8)]
+    return Data(
+        tokenizer,
+        encode(mixed, tokenizer),
+        encode([*sentences[3:900:60], *texts[5:700:300]], tokenizer),
+    )
+
+
+@pytest.fixture(scope="module")
+def suppressed(parsed: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "suppressed"
+    pretrain(out, SUPPRESSED, parsed, [count_words], quiet=True)
+    return out
+
+
+def column(run: Path, metric: str) -> dict[int, float]:
+    return {row["step"]: row["value"] for row in metrics(run) if row["metric"] == metric}
+
+
+def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / f"step-{step:06d}" / "model.safetensors")
+
+
+def same_weights(one: Path, other: Path, steps: Iterable[int]) -> None:
+    for step in steps:
+        ours, theirs = weights(one, step), weights(other, step)
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            assert torch.equal(ours[key], theirs[key]), (step, key)
+
+
+def test_settings_are_what_json_gives_back() -> None:
+    config = dataclasses.replace(TINY, sas_schedule=((0, 0.5), (7, 0.0)))
+    settings = config.as_json()
+    assert settings == json.loads(json.dumps(settings))
+    assert settings["sas_schedule"] == [[0, 0.5], [7, 0.0]]
+    assert settings | {"sas_schedule": ((0, 0.5), (7, 0.0))} == dataclasses.asdict(config)
+    assert Config(**settings).as_json() == settings
+
+
+def test_the_lambda_of_each_stretch(parsed: Data, tmp_path: Path) -> None:
+    """A piecewise schedule with a window: the log says what held, and that it worked."""
+    schedule = ((3, 2.0), (6, 0.0), (12, -1.0), (18, 0.0))
+    config = dataclasses.replace(TINY, sas_schedule=schedule)
+    pretrain(tmp_path / "run", config, parsed, [count_words], quiet=True)
+    assert column(tmp_path / "run", "sas_lambda") == {
+        1: 0, 3: 0, 6: 2, 8: 0, 12: 0, 18: -1, 24: 0
+    }  # fmt: skip
+    penalties = column(tmp_path / "run", "train_penalty")
+    assert {step for step, value in penalties.items() if value > 0} == {6, 18}
+    assert {step for step, value in penalties.items() if value == 0} == {1, 3, 8, 12, 24}
+
+
+def test_promoting_and_suppressing_turn_attention(
+    parsed: Data, suppressed: Path, tmp_path: Path
+) -> None:
+    promoting = dataclasses.replace(TINY, sas_schedule=((0, -2.0),))
+    pretrain(tmp_path / "promoted", promoting, parsed, [count_words], quiet=True)
+    pretrain(tmp_path / "base", TINY, parsed, [count_words], quiet=True)
+    base, more, less = (
+        column(run, "gold_arc_attention")
+        for run in (tmp_path / "base", tmp_path / "promoted", suppressed)
+    )
+    assert base[0] == more[0] == less[0]
+    assert more[24] > 1.5 * base[24]
+    assert less[24] < 0.9 * base[24]
+
+
+def test_no_penalty_is_the_base_run(parsed: Data, tmp_path: Path) -> None:
+    """lambda 0, and any lambda before its first step: bit for bit the base run."""
+    pretrain(tmp_path / "base", TINY, parsed, [count_words], quiet=True)
+    zero = dataclasses.replace(TINY, sas_schedule=((0, 0.0),))
+    pretrain(tmp_path / "zero", zero, parsed, [count_words], quiet=True)
+    same_weights(tmp_path / "base", tmp_path / "zero", STEPS)
+    ours, theirs = (without_speed(metrics(tmp_path / run)) for run in ("base", "zero"))
+    assert ours == theirs
+    late = dataclasses.replace(TINY, sas_schedule=((12, 2.0),), penalty="random_heads")
+    pretrain(tmp_path / "late", late, parsed, [count_words], quiet=True)
+    before = [step for step in STEPS if step <= 12]
+    same_weights(tmp_path / "base", tmp_path / "late", before)
+    with pytest.raises(AssertionError):
+        same_weights(tmp_path / "base", tmp_path / "late", [18])
+
+
+def test_a_step_after_release_is_a_step_of_the_base_run(parsed: Data, tmp_path: Path) -> None:
+    """From one state, the released run and a run without any penalty go the same way."""
+    released, base = tmp_path / "released", tmp_path / "base"
+    config = dataclasses.replace(TINY, sas_schedule=((0, 2.0), (7, 0.0)))
+    pretrain(released, config, parsed, [count_words], quiet=True, stop_at=7)
+    shutil.copytree(released, base)
+    (base / "config.json").write_text(json.dumps(TINY.as_json()))
+    pretrain(released, config, parsed, [count_words], resume=True, quiet=True)
+    pretrain(base, TINY, parsed, [count_words], resume=True, quiet=True)
+    same_weights(released, base, [8, 12, 18, 24])
+
+
+@pytest.mark.parametrize("weight", [0.7, -0.7])
+@pytest.mark.parametrize("kind", ["sas", "random_heads", "sharpness"])
+def test_the_gradient_is_that_of_loss_and_penalty(
+    parsed: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, weight: float
+) -> None:
+    """Against the same model with all of its maps kept, step by step."""
+    config = dataclasses.replace(
+        TINY, dropout=0.0, steps=3, penalty=kind, sas_schedule=((0, weight),)
+    )
+    monkeypatch.setattr(learner, "autocast", lambda device: contextlib.nullcontext())
+    learning, losses, penalties, checked = Learner.loss, [], [], []
+
+    def spy(self: Learner, batch: MaskedBatch, masked: int) -> torch.Tensor:
+        twin = copy.deepcopy(self.model)
+        twin.load_state_dict(self.model.state_dict())
+        for module in twin.modules():  # the copy has the hooks of the original
+            module._forward_hooks.clear()
+        output = twin(batch.input_ids, batch.attention_mask, output_attentions=True)
+        logits = output.logits.flatten(0, 1)[batch.positions]
+        loss = torch.nn.functional.cross_entropy(logits, batch.labels)
+        extra = dense(output.attentions, batch, config)
+        (loss + weight * extra).backward()
+        expected = {name: p.grad for name, p in twin.named_parameters()}
+        losses.append(loss.item())
+        penalties.append(extra.item())
+        names = {id(p): name for name, p in self.model.named_parameters()}
+
+        def clip(parameters: Iterable[torch.nn.Parameter], norm: float) -> None:
+            assert norm == 1.0
+            for p in parameters:
+                name = names[id(p)]
+                torch.testing.assert_close(p.grad, expected[name], rtol=1e-3, atol=1e-6)
+                checked.append(name)
+
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+        return learning(self, batch, masked)
+
+    monkeypatch.setattr(Learner, "loss", spy)
+    pretrain(tmp_path / "run", config, parsed, [], quiet=True)
+    assert len(losses) == 3 and len(checked) > 60
+    # The loss is logged without the penalty, and the penalty without lambda.
+    logged = column(tmp_path / "run", "train_loss"), column(tmp_path / "run", "train_penalty")
+    for one, (rows, values) in enumerate(zip(logged, (losses, penalties), strict=True)):
+        at = 0
+        for step, value in rows.items():
+            assert value == pytest.approx(np.mean(values[at:step]), rel=1e-4), (one, step)
+            at = step
+
+
+def dense(attentions: Sequence[torch.Tensor], batch: MaskedBatch, config: Config) -> Any:
+    """The penalty of a batch with all maps kept."""
+    maps = torch.stack(list(attentions), 1)  # [batch, layers, heads, pieces, pieces]
+    if config.penalty == "random_heads":
+        layers, heads = zip(
+            *random_heads(config.layers, config.heads, config.seed), strict=True
+        )
+        maps = maps[:, list(layers), list(heads)].unsqueeze(1)
+    if config.penalty == "sharpness":
+        counts = batch.attention_mask.sum(1)[:, None, None, None]
+        some = torch.where(maps > 0, maps, 1)  # none adds no entropy
+        rows = 1 - torch.special.entr(some).sum(-1) / counts.log()
+        return (rows.amax((1, 2)) * batch.attention_mask).sum() / len(maps)
+    largest = maps.amax((1, 2))
+    total: Any = 0.0
+    for row, dependent in (batch.heads >= 0).nonzero().tolist():
+        head = int(batch.heads[row, dependent])
+        total = total + largest[row, dependent, head] + largest[row, head, dependent]
+    return total / len(maps)
+
+
+def test_the_optimiser_is_the_same_whatever_lambda(
+    parsed: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[dict[str, Any]]] = []
+    original = torch.optim.AdamW.step
+
+    def spy(self: torch.optim.AdamW, *args: Any) -> Any:
+        groups = [{**group, "params": len(group["params"])} for group in self.param_groups]
+        seen.append(groups)
+        return original(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    schedules = ((), ((0, 3.0),), ((0, -3.0), (4, 0.0)), ((2, 1.0), (6, 0.0)))
+    for number, schedule in enumerate(schedules):
+        config = dataclasses.replace(TINY, steps=8, sas_schedule=schedule)
+        pretrain(tmp_path / f"{number}", config, parsed, [], quiet=True)
+    base = seen[:8]
+    assert [groups[0]["lr"] for groups in base[3:6]] == pytest.approx([0.0016, 0.002, 0.002])
+    assert len(seen) == 8 * len(schedules)
+    for start in range(8, len(seen), 8):
+        assert seen[start : start + 8] == base
+
+
+@pytest.mark.parametrize("size", [3, 128])
+def test_gold_arc_attention_is_that_of_all_maps(
+    suppressed: Path, parsed: Data, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    model, tokenizer = load(suppressed / "checkpoints" / "step-000012")
+    heads_of = {}  # by the pieces of the sentence, which masking hides, and so by its order
+    order = sorted(range(len(parsed.valid)), key=lambda i: (parsed.valid.lengths[i], i))
+    for place, sentence in enumerate(order):
+        a, b = parsed.valid.starts[sentence], parsed.valid.starts[sentence + 1]
+        heads_of[place] = parsed.valid.heads[a:b]  # type: ignore[index]
+    inputs: list[tuple[torch.Tensor, torch.Tensor]] = []
+    original = pretraining.masked_lm_loss
+
+    def spy(model: Any, ids: torch.Tensor, mask: torch.Tensor, *args: Any) -> torch.Tensor:
+        inputs.append((ids, mask))
+        return original(model, ids, mask, *args)
+
+    monkeypatch.setattr(pretraining, "masked_lm_loss", spy)
+    _, value = validation(model, parsed, TINY, batch_size=size)
+    found, place = [], 0
+    for ids, mask in inputs:
+        assert (ids == tokenizer.mask_token_id).any(), "as in training, pieces are masked"
+        with torch.no_grad():
+            maps = model(ids, mask, output_attentions=True).attentions
+        for row in range(len(ids)):
+            for dependent, head in enumerate(heads_of[place].tolist()):
+                for a, b in ((dependent, head), (head, dependent)):
+                    if head >= 0:
+                        found.append(max(m[row, h, a, b].item() for m in maps for h in (0, 1)))
+            place += 1
+    assert place == len(parsed.valid)
+    assert len(found) == 2 * 6 * 15, "six arcs in each of the 15 parsed sentences"
+    assert value == pytest.approx(np.mean(found), rel=1e-5)
+
+
+def test_without_a_parse_there_is_no_gold_arc_attention(unbroken: Path, data: Data) -> None:
+    model, _ = load(unbroken / "checkpoints" / "step-000012")
+    assert validation(model, data, TINY)[1] is None
+    assert not column(unbroken, "gold_arc_attention")
+
+
+def test_other_heads_are_other_data(suppressed: Path, parsed: Data) -> None:
+    turned = dataclasses.replace(parsed.train, heads=parsed.train.heads[::-1].copy())  # type: ignore[index]
+    with pytest.raises(RunError, match="other data"):
+        pretrain(
+            suppressed,
+            SUPPRESSED,
+            dataclasses.replace(parsed, train=turned),
+            [count_words],
+            resume=True,
+            quiet=True,
+        )
+
+
+# --- stopping on purpose, and forks ---------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [0, 1, 5, 6, 23, 24, 99])
+def test_stop_and_go_on(suppressed: Path, parsed: Data, tmp_path: Path, step: int) -> None:
+    out = tmp_path / "run"
+    path = pretrain(out, SUPPRESSED, parsed, [count_words], quiet=True, stop_at=step)
+    assert path == out / "metrics.jsonl"
+    assert read_counters(out / "state.safetensors")["step"] == min(step, 24)
+    done = finished(out, SUPPRESSED)
+    assert done == (path if step >= 24 else None)
+    pretrain(out, SUPPRESSED, parsed, [count_words], resume=True, quiet=True)
+    same_runs(suppressed, out)
+
+
+def test_stops_one_after_the_other(suppressed: Path, parsed: Data, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for number, step in enumerate((2, 2, 6, 6, 7, 24)):
+        resume = number > 0
+        pretrain(out, SUPPRESSED, parsed, [count_words], resume, quiet=True, stop_at=step)
+        assert read_counters(out / "state.safetensors")["step"] == step
+    same_runs(suppressed, out)
+
+
+def test_a_stop_that_is_past_trains_nothing(
+    suppressed: Path, parsed: Data, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    pretrain(out, SUPPRESSED, parsed, [count_words], quiet=True, stop_at=8)
+    pretrain(out, SUPPRESSED, parsed, [count_words], resume=True, quiet=True, stop_at=5)
+    assert read_counters(out / "state.safetensors")["step"] == 8
+    pretrain(out, SUPPRESSED, parsed, [count_words], resume=True, quiet=True)
+    same_runs(suppressed, out)
+
+
+@pytest.mark.parametrize("step", [0, 5, 6])
+def test_a_fork_is_the_run_of_its_schedule(
+    suppressed: Path, parsed: Data, tmp_path: Path, step: int
+) -> None:
+    """Both branches are bit for bit the runs that were trained from the start."""
+    trunk, branch, whole = tmp_path / "trunk", tmp_path / "branch", tmp_path / "whole"
+    schedule = ((0, 2.0), (step, -1.0), (13, 0.0)) if step else ((0, -1.0), (13, 0.0))
+    expected = dataclasses.replace(TINY, sas_schedule=schedule)
+    pretrain(trunk, SUPPRESSED, parsed, [count_words], quiet=True, stop_at=step)
+    config = fork(trunk, branch, [list(pair) for pair in schedule])  # type: ignore[misc]
+    assert config == expected
+    assert json.loads((branch / "config.json").read_text()) == expected.as_json()
+    assert not [name for name in files(tmp_path) if ".part" in name]
+    for out, of in ((branch, config), (trunk, SUPPRESSED)):
+        pretrain(out, of, parsed, [count_words], resume=True, quiet=True)
+    same_runs(suppressed, trunk)
+    pretrain(whole, expected, parsed, [count_words], quiet=True)
+    # The models before the fork stay with the trunk.
+    assert files(branch) == files(whole) - {
+        name for name in files(whole) for at in STEPS if at <= step and f"step-{at:06d}" in name
+    }
+    assert without_speed(metrics(branch)) == without_speed(metrics(whole))
+    same_weights(branch, whole, [at for at in STEPS if at > step])
+    ours, theirs = (load_file(run / "state.safetensors") for run in (branch, whole))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours | theirs)
+
+
+def test_what_cannot_be_forked(suppressed: Path, parsed: Data, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "fork"
+    pretrain(run, SUPPRESSED, parsed, [], quiet=True, stop_at=6)
+    with pytest.raises(RunError, match=f"{suppressed} already holds a run; use another folder"):
+        fork(run, suppressed, ((0, 2.0), (6, 0.0)))
+    with pytest.raises(RunError, match="nowhere holds no saved state to go on from"):
+        fork(tmp_path / "nowhere", out, ((0, 2.0), (6, 0.0)))
+    for schedule, at in (((), 0), (((0, 2.0), (5, 0.0)), 5), (((0, 2.0), (2, 1.0)), 2)):
+        with pytest.raises(RunError, match=f"run has already been .* another lambda at {at}$"):
+            fork(run, out, schedule)
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}, "nothing is left behind"
+    assert fork(run, out, ((0, 2.0), (6, 0.0))).sas_schedule == ((0, 2.0), (6, 0.0))
+
+
+def test_a_fork_that_was_killed_is_made_anew(parsed: Data, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "fork"
+    pretrain(run, SUPPRESSED, parsed, [], quiet=True, stop_at=6)
+    (tmp_path / "fork.part").mkdir()
+    (tmp_path / "fork.part" / "state.safetensors").write_bytes(b"half")
+    (tmp_path / "fork.part" / "stray").write_bytes(b"")
+    fork(run, out, ((0, 2.0), (6, 0.0)))
+    assert files(out) == {name for name in files(run) if not name.startswith("checkpoints")}

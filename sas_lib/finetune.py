@@ -1,0 +1,342 @@
+"""Fine-tuning: a linear head on a checkpoint, trained on a task of ``glue``.
+
+The recipe is BERT's (Devlin et al. 2019, arXiv:1810.04805): all weights are trained with
+AdamW, the learning rate rises over the first tenth of the steps and falls to zero over the
+rest. The last model is scored, none is chosen on the test examples. Small test sets and
+random heads make single runs unreliable (Dodge et al. 2020, arXiv:2002.06305): use several
+seeds, and read the scores beside those of the majority class.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from scipy import stats
+from sklearn import metrics
+from torch import Tensor
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    get_linear_schedule_with_warmup,
+)
+
+from sas_lib.glue import TASKS, Task
+from sas_lib.model import autocast, max_pieces
+from sas_lib.toy_english import Example
+
+Pooling = Literal["cls", "mean"]
+
+
+class FinetuneError(RuntimeError):
+    """A model that cannot be fine-tuned so; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to fine-tune.
+
+    learning_rate: where it is None, 0.03 divided by the width of the model, which is 4e-5
+    for BERT-base and more for the small models that need it. warmup: share of the steps.
+    max_length: pieces, special tokens included; longer inputs are cut.
+    """
+
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float | None = None
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+    max_length: int = 128
+    pooling: Pooling = "cls"
+
+
+class Classifier(torch.nn.Module):
+    """The body of a model, pooled, and one linear layer."""
+
+    def __init__(
+        self, model: PreTrainedModel, outputs: int, pooling: Pooling, dropout: float
+    ) -> None:
+        super().__init__()
+        if pooling not in get_args(Pooling):
+            raise FinetuneError(f"no pooling {pooling!r}; there are {get_args(Pooling)}")
+        self.body = copy.deepcopy(model.base_model)
+        self.pooling = pooling
+        self.dropout = torch.nn.Dropout(dropout)
+        self.linear = torch.nn.Linear(int(model.config.hidden_size), outputs)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """inputs: [batch, length] each. Returns [batch, outputs] in float32."""
+        states = self.body(**inputs).last_hidden_state  # [batch, length, width]
+        if self.pooling == "cls":
+            pooled = states[:, 0]
+        else:
+            mask = inputs["attention_mask"].unsqueeze(-1).to(states.dtype)
+            pooled = (states * mask).sum(1) / mask.sum(1)
+        return self.linear(self.dropout(pooled)).float()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Examples as pieces; ``types`` tells the first sentence from the second.
+
+    truncated: how many were too long and have been cut.
+    """
+
+    ids: list[list[int]]
+    types: list[list[int]] | None
+    labels: np.ndarray
+    truncated: int
+
+    def batch(self, rows: Sequence[int], pad: int) -> dict[str, Tensor]:
+        """The inputs of some examples, padded, each [rows, longest]."""
+        longest = max(len(self.ids[row]) for row in rows)
+
+        def padded(lists: list[list[int]], fill: int) -> Tensor:
+            return torch.tensor([lists[r] + [fill] * (longest - len(lists[r])) for r in rows])
+
+        lengths = torch.tensor([len(self.ids[row]) for row in rows])
+        inputs = {
+            "input_ids": padded(self.ids, pad),
+            "attention_mask": (torch.arange(longest) < lengths.unsqueeze(1)).long(),
+        }
+        if self.types is not None:
+            inputs["token_type_ids"] = padded(self.types, 0)
+        return inputs
+
+
+def encode(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: Sequence[Example],
+    max_length: int,
+) -> Encoded:
+    """Encode examples; of a pair that is too long, the longer sentence is cut first."""
+    texts = [e.text for e in examples]
+    pairs = [e.second for e in examples] if any(e.second for e in examples) else None
+    limit = min(max_length, max_pieces(model))
+    encoded = tokenizer(texts, pairs, truncation="longest_first", max_length=limit)
+    # RoBERTa-like models have one type only.
+    typed = getattr(model.config, "type_vocab_size", 0) > 1
+    return Encoded(
+        [encoding.ids for encoding in encoded.encodings],
+        [_types(encoding.sequence_ids) for encoding in encoded.encodings] if typed else None,
+        np.array([e.label for e in examples], dtype=np.float64),
+        sum(bool(encoding.overflowing) for encoding in encoded.encodings),
+    )
+
+
+def _types(sequences: Sequence[int | None]) -> list[int]:
+    """BERT's token types: 1 from the second sentence on. Not all tokenizers give them."""
+    second = sequences.index(1) if 1 in sequences else len(sequences)
+    return [int(place >= second) for place in range(len(sequences))]
+
+
+def finetune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    train: Encoded,
+    labels: int,
+    recipe: Recipe,
+    seed: int = 0,
+    progress: Callable[[int], object] | None = None,
+) -> Classifier:
+    """Train a copy of ``model`` with a new head; ``model`` itself is left as it is.
+
+    labels: the number of classes; 0 to predict a number. progress: called after each step
+    with the number of examples in it.
+
+    Raises:
+        FinetuneError: the loss is no longer finite.
+    """
+    torch.manual_seed(seed)  # the head and dropout
+    device = model.device
+    classifier = Classifier(model, labels or 1, recipe.pooling, recipe.dropout).to(device)
+    classifier.train()
+    optimizer = _optimizer(classifier, recipe)
+    steps = recipe.epochs * math.ceil(len(train.ids) / recipe.batch_size)
+    schedule = get_linear_schedule_with_warmup(optimizer, int(recipe.warmup * steps), steps)
+    targets = _targets(train.labels, labels)
+    for rows in _shuffled(len(train.ids), recipe, seed):
+        inputs = _to(train.batch(rows, tokenizer.pad_token_id), device)
+        with autocast(device):
+            outputs = classifier(inputs)
+        loss = _loss(outputs, targets[rows].to(device))
+        if not torch.isfinite(loss):
+            raise FinetuneError(f"the loss is {loss.item()}; lower the learning rate")
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if progress is not None:
+            progress(len(rows))
+    return classifier.eval()
+
+
+def _optimizer(classifier: Classifier, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW without decay for biases and layer norms, as in BERT."""
+    rate = recipe.learning_rate
+    if rate is None:
+        rate = 0.03 / classifier.linear.in_features
+    decayed = [p for p in classifier.parameters() if p.ndim > 1]
+    plain = [p for p in classifier.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate)
+
+
+def _targets(labels: np.ndarray, classes: int) -> Tensor:
+    """Class numbers; or scores with mean 0 and variance 1, whatever their scale."""
+    if classes:
+        return torch.from_numpy(labels).long()
+    scale = labels.std() or 1.0
+    return torch.from_numpy((labels - labels.mean()) / scale).float()
+
+
+def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    if targets.is_floating_point():
+        return torch.nn.functional.mse_loss(outputs.squeeze(-1), targets)
+    return torch.nn.functional.cross_entropy(outputs, targets)
+
+
+def _shuffled(n: int, recipe: Recipe, seed: int) -> Iterator[list[int]]:
+    """Batches of row numbers, each row once an epoch."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(recipe.epochs):
+        order = torch.randperm(n, generator=generator).tolist()
+        for start in range(0, n, recipe.batch_size):
+            yield order[start : start + recipe.batch_size]
+
+
+def _to(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in inputs.items()}
+
+
+@torch.inference_mode()
+def predict(
+    classifier: Classifier, data: Encoded, pad: int, batch_size: int = 128
+) -> np.ndarray:
+    """The outputs for all examples, float64 [examples, outputs]."""
+    order = sorted(range(len(data.ids)), key=lambda row: len(data.ids[row]))
+    device = classifier.linear.weight.device
+    found = np.zeros((len(order), classifier.linear.out_features))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        with autocast(device):
+            outputs = classifier(_to(data.batch(rows, pad), device))
+        found[rows] = outputs.double().cpu().numpy()
+    return found
+
+
+def each_run(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    name: str,
+    train: Sequence[Example],
+    test: Sequence[Example],
+    recipe: Recipe,
+    seeds: int = 3,
+    hans: tuple[Sequence[Example], Sequence[str]] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Fine-tune and score, and yield what is known of the task after each seed.
+
+    hans: examples and heuristics (``glue.read_hans``) to score a model of MNLI on.
+    Each row has ``task``, ``metric``, ``mean`` and ``sd`` (None of one run) of that metric
+    over the seeds so far, ``majority`` (the metrics of the commonest class), ``n_train``,
+    ``n_test``, ``truncated`` (examples that have been cut) and ``runs``: the metrics of
+    each seed, with ``hans`` where it was asked for.
+    """
+    task, pad = TASKS[name], int(tokenizer.pad_token_id)
+    learnt = encode(model, tokenizer, train, recipe.max_length)
+    tested = encode(model, tokenizer, test, recipe.max_length)
+    other = encode(model, tokenizer, hans[0], recipe.max_length) if hans else None
+    runs: list[dict[str, Any]] = []
+    for seed in range(seeds):
+        head = finetune(model, tokenizer, learnt, len(task.labels), recipe, seed, progress)
+        run: dict[str, Any] = {"seed": seed}
+        run |= scores(task, predict(head, tested, pad), tested.labels)
+        if hans and other:
+            run["hans"] = hans_scores(predict(head, other, pad), other.labels, hans[1])
+        runs.append(run)
+        values = [run[task.metrics[0]] for run in runs]
+        yield {
+            "task": name,
+            "metric": task.metrics[0],
+            "mean": statistics.fmean(values),
+            "sd": statistics.stdev(values) if seed else None,
+            "majority": majority(task, train, test),
+            "n_train": len(train),
+            "n_test": len(test),
+            "truncated": learnt.truncated + tested.truncated,
+            "runs": list(runs),
+        }
+
+
+# --- scores ---------------------------------------------------------------------------
+
+
+def scores(task: Task, outputs: np.ndarray, gold: np.ndarray) -> dict[str, float]:
+    """The metrics of a task. outputs: [examples, outputs]; gold: [examples]."""
+    predicted = outputs.argmax(1) if task.labels else outputs[:, 0]
+    return {name: _METRICS[name](gold, predicted) for name in task.metrics}
+
+
+def _correlation(measure: Callable[..., Any]) -> Callable[..., float]:
+    """A correlation that is 0, as Matthews's is, where all predictions are the same."""
+
+    def value(gold: np.ndarray, predicted: np.ndarray) -> float:
+        constant = np.ptp(predicted) == 0 or np.ptp(gold) == 0
+        return 0.0 if constant else float(measure(gold, predicted).statistic)
+
+    return value
+
+
+_METRICS: dict[str, Callable[..., float]] = {
+    "accuracy": lambda gold, predicted: float(metrics.accuracy_score(gold, predicted)),
+    "f1": lambda gold, predicted: float(metrics.f1_score(gold, predicted, zero_division=0)),
+    "mcc": lambda gold, predicted: float(metrics.matthews_corrcoef(gold, predicted)),
+    "pearson": _correlation(stats.pearsonr),
+    "spearman": _correlation(stats.spearmanr),
+}
+
+
+def majority(task: Task, train: Sequence[Example], test: Sequence[Example]) -> dict[str, float]:
+    """The scores of always giving the commonest training class (or the mean score)."""
+    gold = np.array([e.label for e in test])
+    if not task.labels:
+        return scores(task, np.zeros((len(gold), 1)), gold)
+    counts = Counter(int(e.label) for e in train)
+    outputs = np.zeros((len(gold), len(task.labels)))
+    outputs[:, counts.most_common(1)[0][0]] = 1
+    return scores(task, outputs, gold)
+
+
+def hans_scores(
+    outputs: np.ndarray, gold: np.ndarray, heuristics: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Accuracy of a model of MNLI on HANS, by heuristic and gold label.
+
+    outputs: [examples, 3], entailment first; the other two classes count as no entailment
+    (McCoy et al. 2019). A model that goes by the heuristic is right on ``entailment`` and
+    wrong on ``non-entailment``.
+    """
+    right = (outputs.argmax(1) == 0) == (gold == 1)
+    of = np.array(heuristics)
+    return {
+        heuristic: {
+            name: float(right[(of == heuristic) & (gold == label)].mean())
+            for name, label in (("entailment", 1), ("non-entailment", 0))
+        }
+        for heuristic in dict.fromkeys(heuristics)
+    }
