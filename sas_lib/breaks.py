@@ -134,7 +134,9 @@ def verdict(
     simulated smooth curves: those of the family, and sums of two exponentials, roots and
     half-waves, which it does not hold; with noise of 0.2 to 10 percent of the rise, white,
     growing over the run, or correlated over 3 or 10 percent of it. Noise correlated over
-    more of a run cannot be told from the curve.
+    more of a run cannot be told from the curve. Of rises within 3 to 15 percent of the axis,
+    about nine in ten are called breaks; one of 30 percent only where there is little noise,
+    and one of 40 percent hardly ever.
 
     Raises:
         CurveError: as ``two_knots``.

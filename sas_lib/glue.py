@@ -120,7 +120,7 @@ def read_task(
     test examples are its validation set.
 
     limit: train on a sample of so many at most, always the same one; of toy tasks there are
-    4,000. folder: where the data
+    8,000. folder: where the data
     are, else ``SAS_DATA``, else they are fetched from the hub.
 
     Raises:
@@ -129,7 +129,7 @@ def read_task(
     if name not in TASKS:
         raise TaskError(f"no task {name!r}; there are {', '.join(TASKS)}, hans")
     if name in TOY:
-        most = 4000 if limit is None else min(4000, limit)
+        most = 8000 if limit is None else min(8000, limit)
         return toy_english.classification_task(name.removeprefix("toy_"), most)
     given = folder or os.environ.get("SAS_DATA")
     if given:

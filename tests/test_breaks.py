@@ -92,9 +92,9 @@ def test_a_fall_that_slackens_for_a_while_is_no_rise() -> None:
     assert found is None or found.slopes[1] > 0
 
 
-@pytest.mark.parametrize("level", [0.1, 1 / 3, 1e6 / 7, 0])
+@pytest.mark.parametrize("level", [0.1, 1e6 / 7, 0])
 def test_rounding_of_a_flat_curve_is_no_break(level: float) -> None:
-    values = np.full(len(TOY), level)
+    values = level * (1 + np.finfo(float).eps * np.repeat([0, 1, 0], [20, 10, len(TOY) - 30]))
     assert two_knots(TOY, values) is None
     assert verdict(TOY, values).gain <= 0
 

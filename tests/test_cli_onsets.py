@@ -14,7 +14,14 @@ from typer.testing import CliRunner
 
 from sas_lib import breaks, results
 from sas_lib.cli.onsets import onsets
-from sas_lib.onsets import CurveError, by_second_difference, first_crossing, over_seeds
+from sas_lib.onsets import (
+    CurveError,
+    by_second_difference,
+    by_threshold,
+    first_crossing,
+    on_log,
+    over_seeds,
+)
 
 app = typer.Typer(rich_markup_mode=None)
 app.command()(onsets)
@@ -127,7 +134,8 @@ def test_rules_and_axes_are_those_of_the_library(run: Path) -> None:
     expected_log = breaks.two_knots(STEPS, curve(0), log=True)
     assert expected_log and logged["onset"] == pytest.approx(expected_log.onset)
     halfway = as_json(run, "--x", "log_tokens", "--rule", "threshold", "--share", 0.5)
-    assert 1_600_000 < halfway["onset"] < 1_900_000
+    on_logs = on_log(by_threshold(0.5))(STEPS * 1000.0, curve(0)[:, None])[0, 0]
+    assert halfway["onset"] == pytest.approx(on_logs, rel=1e-9)
     late = as_json(run, "--start", 1000)
     assert late["start"] == 1000 and abs(late["onset"] - 1500) <= 50
 

@@ -24,8 +24,9 @@ def glue(
         list[str] | None,
         typer.Option(
             help="cola, sst2, rte, wnli, mrpc, stsb, mnli, hans (after mnli), "
-            "toy_acceptability, toy_acceptability_transfer, toy_entailment, toy_number; may "
-            "be repeated. Without it, all but the toy tasks."
+            "toy_acceptability, toy_acceptability_transfer, toy_entailment, "
+            "toy_entailment_voices, toy_number; may be repeated. Without it, all but the "
+            "toy tasks."
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each task, seeds 0, 1, ...")] = 3,
@@ -35,7 +36,7 @@ def glue(
     epochs: Annotated[int, typer.Option(min=1, help="Times through the examples.")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 32,
     learning_rate: Annotated[
-        float | None, typer.Option(min=0, help="Peak; 0.03 / width where not given.")
+        float | None, typer.Option(min=0, help="Peak; by the model's width if not given.")
     ] = None,
     pooling: Annotated[
         PoolingName, typer.Option(help="What the head sees: [CLS], or the mean of all.")

@@ -4,9 +4,11 @@
 those paradigms in which no word is found in the bad members only.
 ``acceptability_transfer``: the same, but trained on paradigms in which the words that decide
 stand together and tested on others in which something stands between them.
-``entailment``: does the first sentence entail the second? Both are of one event, each in the
-active or the passive, and who did it may have changed: "The cook praised the judge." and
-"The judge was praised by the cook."
+``entailment``: does the first sentence entail the second? One is active and one passive, and
+who did it may have changed: "The cook praised the judge.", "The judge was praised by the
+cook." It can be told from the order of the nouns, which then is the reverse.
+``entailment_voices``: the same, but each of the two is active or passive, so that the order
+tells nothing to who does not also read the voice.
 ``number``: is the subject of the main clause singular or plural? Another noun, of the other
 number, stands before or after it, and the verb does not show which it is.
 """
@@ -41,6 +43,7 @@ TASKS = {
     "acceptability": ("unacceptable", "acceptable"),
     "acceptability_transfer": ("unacceptable", "acceptable"),
     "entailment": ("not_entailment", "entailment"),
+    "entailment_voices": ("not_entailment", "entailment"),
     "number": ("singular", "plural"),
 }
 
@@ -78,7 +81,7 @@ Item = tuple[Hashable, list[Example]]  # what it is about, and its examples
 
 
 def classification_task(
-    name: str, train: int = 4000, test: int = 1000, seed: int = 0
+    name: str, train: int = 8000, test: int = 1000, seed: int = 0
 ) -> tuple[list[Example], list[Example]]:
     """Training and test examples of a task in ``TASKS``, from a seed.
 
@@ -175,13 +178,19 @@ class _Items(PairBuilder):
     # Entailment.
 
     def entailment(self, number: int) -> Item:
+        return self.events(number % 2 == 0, number % 2 == 1)
+
+    def entailment_voices(self, number: int) -> Item:
+        return self.events(number % 2 == 0, number // 2 % 2 == 0)
+
+    def events(self, *passives: bool) -> Item:
         """Two events with the roles exchanged, each as premise and each as hypothesis.
 
-        Both nouns have one number, so that no form of a verb tells who did it.
+        passives: whether the premise, and whether the hypothesis, is in the passive. Both
+        nouns have one number, so that no form of a verb tells who did it.
         """
         nouns, verb, tense = self.people(), self.between_people(), self.pick(PLAIN)
         plural = self.random() < 0.5
-        voices = number % 2 == 0, number // 2 % 2 == 0
 
         def event(passive: bool, exchanged: bool) -> str:
             agent, patient = (
@@ -192,7 +201,7 @@ class _Items(PairBuilder):
             return self.text(words(agent, verb, patient, tense))
 
         examples = [
-            Example(event(voices[0], one), event(voices[1], other), float(one == other))
+            Example(event(passives[0], one), event(passives[1], other), float(one == other))
             for one, other in product((False, True), repeat=2)
         ]
         return (frozenset(noun.lemma for noun in nouns), verb.lemma), examples
