@@ -56,10 +56,8 @@ _build/.fresh: $(SOURCES) $(STAMP)
 test: $(STAMP) ## run the tests
 	$(PY) -m pytest
 
-bench: $(STAMP) ## run the benchmarks
-	@if ls tests/benchmarks/*.py >/dev/null 2>&1; then \
-		for script in tests/benchmarks/bench_*.py; do $(PY) $$script || exit 1; done; \
-	else echo "There are no benchmarks yet."; fi
+bench: $(STAMP) ## compare the speed with named peers; make bench ARGS=--help
+	cd tests && ../$(PY) -m benchmarks $(ARGS)
 
 heavy: $(STAMP) ## run the long experiments again (an hour or two on a CPU)
 	cd book/heavy && ../../$(BIN)/papermill toy_runs.ipynb toy_runs.out.ipynb

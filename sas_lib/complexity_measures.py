@@ -25,33 +25,50 @@ def complexity_measure(
 ) -> Measure:
     """Intrinsic dimension, weight norm and Fisher trace.
 
-    texts: one state each; ``dimension`` and its ``dimension_low`` and ``dimension_high``
-    come for both poolings and metrics of the last layer. Where the states are too nearly
-    equal only ``dimension_n`` and ``dimension_duplicates`` are given. initial: the model as
-    initialised, for ``weight_distance``. fisher_texts: the Fisher trace is taken on the
-    first so many texts; 0 for none.
+    texts: one state each (``dimension_rows``). initial: the model as initialised, for
+    ``weight_distance``. fisher_texts: the Fisher trace is taken on the first so many texts;
+    0 for none.
     """
 
     def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[Row]:
-        rows = dimension_rows(model, tokenizer, texts)
-        squared = complexity.squared_weight_norm(model)
-        rows.append({"metric": "squared_weight_norm", "value": squared})
-        if initial is not None:
-            distance = complexity.weight_distance(model, initial)
-            rows.append({"metric": "weight_distance", "value": distance})
+        rows = dimension_rows(model, tokenizer, texts) + weight_rows(model, initial)
         if fisher_texts:
-            trace, error = fisher_trace(model, tokenizer, texts[:fisher_texts])
-            rows.append({"metric": "fisher_trace", "value": trace})
-            rows.append({"metric": "fisher_trace_standard_error", "value": error})
+            rows += fisher_rows(model, tokenizer, texts[:fisher_texts])
         return rows
 
     return measure
 
 
+def weight_rows(model: PreTrainedModel, initial: PreTrainedModel | None = None) -> list[Row]:
+    """The squared weight norm and, where ``initial`` is given, the distance from it."""
+    rows: list[Row] = [
+        {"metric": "squared_weight_norm", "value": complexity.squared_weight_norm(model)}
+    ]
+    if initial is not None:
+        distance = complexity.weight_distance(model, initial)
+        rows.append({"metric": "weight_distance", "value": distance})
+    return rows
+
+
+def fisher_rows(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]
+) -> list[Row]:
+    """The trace of the empirical Fisher information, and its standard error."""
+    trace, error = fisher_trace(model, tokenizer, texts)
+    return [
+        {"metric": "fisher_trace", "value": trace},
+        {"metric": "fisher_trace_standard_error", "value": error},
+    ]
+
+
 def dimension_rows(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]
 ) -> list[Row]:
-    """The intrinsic dimension of the last layer in each pooling and metric."""
+    """The intrinsic dimension of the last layer in each pooling and metric.
+
+    ``dimension`` has its ``dimension_low`` and ``dimension_high`` beside it. Where the states
+    are too nearly equal only ``dimension_n`` and ``dimension_duplicates`` are given.
+    """
     layer = complexity.layer_number(model, -1)
     rows: list[Row] = []
     poolings: tuple[Pooling, ...] = ("cls", "mean")

@@ -12,15 +12,12 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from scipy import stats
-from sklearn import metrics
 from torch import Tensor
 from transformers import (
     PreTrainedModel,
@@ -28,8 +25,9 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from sas_lib.glue import TASKS, Task
+from sas_lib.glue import TASKS
 from sas_lib.model import autocast, max_pieces
+from sas_lib.task_scores import hans_scores, majority, scores
 from sas_lib.toy_english import Example
 
 Pooling = Literal["cls", "mean"]
@@ -57,6 +55,11 @@ class Recipe:
     dropout: float = 0.1
     max_length: int = 128
     pooling: Pooling = "cls"
+
+    def peak(self, width: int) -> float:
+        """The highest learning rate, for a model of this width."""
+        given = self.learning_rate
+        return 3e-5 * (768 / width) ** 2 if given is None else given
 
 
 class Classifier(torch.nn.Module):
@@ -119,7 +122,13 @@ def encode(
     examples: Sequence[Example],
     max_length: int,
 ) -> Encoded:
-    """Encode examples; of a pair that is too long, the longer sentence is cut first."""
+    """Encode examples; of a pair that is too long, the longer sentence is cut first.
+
+    Raises:
+        FinetuneError: there are no examples.
+    """
+    if not examples:
+        raise FinetuneError("no examples to fine-tune on or to score")
     texts = [e.text for e in examples]
     pairs = [e.second for e in examples] if any(e.second for e in examples) else None
     limit = min(max_length, max_pieces(model))
@@ -184,16 +193,13 @@ def finetune(
 
 def _optimizer(classifier: Classifier, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW without decay for biases and layer norms, as in BERT."""
-    rate = recipe.learning_rate
-    if rate is None:
-        rate = 3e-5 * (768 / classifier.linear.in_features) ** 2
     decayed = [p for p in classifier.parameters() if p.ndim > 1]
     plain = [p for p in classifier.parameters() if p.ndim <= 1]
     groups = [
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=rate)
+    return torch.optim.AdamW(groups, lr=recipe.peak(classifier.linear.in_features))
 
 
 def _targets(labels: np.ndarray, classes: int) -> Tensor:
@@ -225,7 +231,11 @@ def _to(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def predict(
-    classifier: Classifier, data: Encoded, pad: int, batch_size: int = 128
+    classifier: Classifier,
+    data: Encoded,
+    pad: int,
+    batch_size: int = 128,
+    progress: Callable[[int], object] | None = None,
 ) -> np.ndarray:
     """The outputs for all examples, float64 [examples, outputs]."""
     order = sorted(range(len(data.ids)), key=lambda row: len(data.ids[row]))
@@ -236,6 +246,8 @@ def predict(
         with autocast(device):
             outputs = classifier(_to(data.batch(rows, pad), device))
         found[rows] = outputs.double().cpu().numpy()
+        if progress is not None:
+            progress(len(rows))
     return found
 
 
@@ -253,10 +265,11 @@ def each_run(
     """Fine-tune and score, and yield what is known of the task after each seed.
 
     hans: examples and heuristics (``glue.read_hans``) to score a model of MNLI on.
+    progress: called with the number of examples trained on or scored.
     Each row has ``task``, ``metric``, ``mean`` and ``sd`` (None of one run) of that metric
     over the seeds so far, ``majority`` (the metrics of the commonest class), ``n_train``,
-    ``n_test``, ``truncated`` (examples that have been cut) and ``runs``: the metrics of
-    each seed, with ``hans`` where it was asked for.
+    ``n_test``, ``truncated`` (examples that have been cut), ``learning_rate`` (the peak)
+    and ``runs``: the metrics of each seed, with ``hans`` where it was asked for.
     """
     task, pad = TASKS[name], int(tokenizer.pad_token_id)
     learnt = encode(model, tokenizer, train, recipe.max_length)
@@ -266,9 +279,11 @@ def each_run(
     for seed in range(seeds):
         head = finetune(model, tokenizer, learnt, len(task.labels), recipe, seed, progress)
         run: dict[str, Any] = {"seed": seed}
-        run |= scores(task, predict(head, tested, pad), tested.labels)
+        outputs = predict(head, tested, pad, progress=progress)
+        run |= scores(task, outputs, tested.labels)
         if hans and other:
-            run["hans"] = hans_scores(predict(head, other, pad), other.labels, hans[1])
+            outputs = predict(head, other, pad, progress=progress)
+            run["hans"] = hans_scores(outputs, other.labels, hans[1])
         runs.append(run)
         values = [run[task.metrics[0]] for run in runs]
         yield {
@@ -280,64 +295,6 @@ def each_run(
             "n_train": len(train),
             "n_test": len(test),
             "truncated": learnt.truncated + tested.truncated,
+            "learning_rate": recipe.peak(int(model.config.hidden_size)),
             "runs": list(runs),
         }
-
-
-# --- scores ---------------------------------------------------------------------------
-
-
-def scores(task: Task, outputs: np.ndarray, gold: np.ndarray) -> dict[str, float]:
-    """The metrics of a task. outputs: [examples, outputs]; gold: [examples]."""
-    predicted = outputs.argmax(1) if task.labels else outputs[:, 0]
-    return {name: _METRICS[name](gold, predicted) for name in task.metrics}
-
-
-def _correlation(measure: Callable[..., Any]) -> Callable[..., float]:
-    """A correlation that is 0, as Matthews's is, where all predictions are the same."""
-
-    def value(gold: np.ndarray, predicted: np.ndarray) -> float:
-        constant = np.ptp(predicted) == 0 or np.ptp(gold) == 0
-        return 0.0 if constant else float(measure(gold, predicted).statistic)
-
-    return value
-
-
-_METRICS: dict[str, Callable[..., float]] = {
-    "accuracy": lambda gold, predicted: float(metrics.accuracy_score(gold, predicted)),
-    "f1": lambda gold, predicted: float(metrics.f1_score(gold, predicted, zero_division=0)),
-    "mcc": lambda gold, predicted: float(metrics.matthews_corrcoef(gold, predicted)),
-    "pearson": _correlation(stats.pearsonr),
-    "spearman": _correlation(stats.spearmanr),
-}
-
-
-def majority(task: Task, train: Sequence[Example], test: Sequence[Example]) -> dict[str, float]:
-    """The scores of always giving the commonest training class (or the mean score)."""
-    gold = np.array([e.label for e in test])
-    if not task.labels:
-        return scores(task, np.zeros((len(gold), 1)), gold)
-    counts = Counter(int(e.label) for e in train)
-    outputs = np.zeros((len(gold), len(task.labels)))
-    outputs[:, counts.most_common(1)[0][0]] = 1
-    return scores(task, outputs, gold)
-
-
-def hans_scores(
-    outputs: np.ndarray, gold: np.ndarray, heuristics: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Accuracy of a model of MNLI on HANS, by heuristic and gold label.
-
-    outputs: [examples, 3], entailment first; the other two classes count as no entailment
-    (McCoy et al. 2019). A model that goes by the heuristic is right on ``entailment`` and
-    wrong on ``non-entailment``.
-    """
-    right = (outputs.argmax(1) == 0) == (gold == 1)
-    of = np.array(heuristics)
-    return {
-        heuristic: {
-            name: float(right[(of == heuristic) & (gold == label)].mean())
-            for name, label in (("entailment", 1), ("non-entailment", 0))
-        }
-        for heuristic in dict.fromkeys(heuristics)
-    }

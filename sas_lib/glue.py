@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -120,8 +121,7 @@ def read_task(
     test examples are its validation set.
 
     limit: train on a sample of so many at most, always the same one; of toy tasks there are
-    8,000. folder: where the data
-    are, else ``SAS_DATA``, else they are fetched from the hub.
+    8,000. folder: where the data are, else ``SAS_DATA``, else they are fetched from the hub.
 
     Raises:
         TaskError: no such task, or its data are missing, empty or malformed.
@@ -154,15 +154,16 @@ def read_hans(
         file = Path(given) / "hans_regenerated" / "hans_regenerated.tsv"
         rows: Iterable[Mapping[str, Any]] = _tsv_rows(_existing(file, "hans"))
     else:
-        rows = _load_dataset("csv", data_files=HANS_URL, sep="\t", quoting=3, split="train")
+        options = {"data_files": HANS_URL, "sep": "\t", "quoting": csv.QUOTE_NONE}
+        rows = _load_dataset("hans", "csv", split="train", **options)
     labels = {"non-entailment": 0, "entailment": 1}
     examples, heuristics = [], []
     for number, row in enumerate(rows, start=1):
         try:
-            label = labels[row["gold_label"]]
-            examples.append(Example(row["sentence1"], row["sentence2"], label))
+            texts = _texts(row, ("sentence1", "sentence2"))
+            examples.append(Example(texts[0], texts[1], labels[row["gold_label"]]))
             heuristics.append(str(row["heuristic"]))
-        except KeyError as error:
+        except (KeyError, ValueError) as error:
             raise TaskError(f"HANS, example {number}: no column or label {error}") from error
     if not examples:
         raise TaskError("HANS: no example in this file")
@@ -199,12 +200,12 @@ def _tsv_rows(path: Path, name: str = "") -> Iterator[dict[str, Any]]:
             yield from csv.DictReader(
                 lines, _HEADINGS.get(name), delimiter="\t", quoting=csv.QUOTE_NONE
             )
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{path} is not UTF-8 text: {error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TaskError(f"{path} is no table of tab-separated UTF-8: {error}") from error
 
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8") as lines:
+    with open(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 yield json.loads(line)
@@ -215,12 +216,17 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _example(name: str, row: Mapping[str, Any], where: str) -> Example:
     text, second, label = GLUE[name].in_files
     try:
-        texts = [row[column] for column in (text, second) if column]
-        if not all(isinstance(t, str) and t.strip() for t in texts):
-            raise ValueError("a sentence is empty")
+        texts = _texts(row, [column for column in (text, second) if column])
         return Example(texts[0], "".join(texts[1:]), _label(name, row[label]))
     except (KeyError, TypeError, ValueError) as error:
         raise TaskError(f"{where}: no example of {name}: {error}") from error
+
+
+def _texts(row: Mapping[str, Any], columns: Iterable[str]) -> list[str]:
+    texts = [row[column] for column in columns]
+    if not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError("a sentence is empty")
+    return texts
 
 
 def _label(name: str, given: Any) -> float:
@@ -231,6 +237,8 @@ def _label(name: str, given: Any) -> float:
     value = float(given)
     if names and value not in range(len(names)):
         raise ValueError(f"the label {given!r} is none of {', '.join(names)}")
+    if not math.isfinite(value):
+        raise ValueError(f"the score {given!r} is no number")
     return value
 
 
@@ -240,7 +248,7 @@ def _label(name: str, given: Any) -> float:
 def _from_hub(name: str, split: str) -> list[Example]:
     if name == "mnli" and split == "validation":
         split = "validation_matched"
-    rows = _load_dataset(HUB, name, revision=REVISION, split=split)
+    rows = _load_dataset(name, HUB, name, revision=REVISION, split=split)
     columns = GLUE[name].columns
     return [
         Example(row[columns[0]], row[columns[1]] if columns[1:] else "", float(row["label"]))
@@ -248,7 +256,7 @@ def _from_hub(name: str, split: str) -> list[Example]:
     ]
 
 
-def _load_dataset(*arguments: Any, **options: Any) -> Iterable[Mapping[str, Any]]:
+def _load_dataset(task: str, *arguments: Any, **options: Any) -> Iterable[Mapping[str, Any]]:
     try:
         import datasets
     except ImportError as error:
@@ -260,7 +268,7 @@ def _load_dataset(*arguments: Any, **options: Any) -> Iterable[Mapping[str, Any]
         rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(*arguments, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise TaskError(
-            f"cannot fetch {arguments[-1]} from the net ({error}); name a folder of data "
+            f"cannot fetch {task} from the net ({error}); name a folder of data "
             "(SAS_DATA), or take a toy task"
         ) from error
     return rows

@@ -98,7 +98,8 @@ class Learner:
             self.since = time.perf_counter()
         seed = self.config.seed
         self.model.train()
-        torch.manual_seed(int(step_generator(seed, step).initial_seed()))  # dropout
+        dropout = int(step_generator(seed, step).initial_seed())
+        torch.manual_seed(dropout + self.parallel.rank)  # other rows, other masks
         whole = self.corpus.batch(self.sentences(step), step_generator(seed, step, self.device))
         batch = share(whole, self.parallel.rank, self.parallel.size)
         weight = lambda_at(self.config.sas_schedule, step)

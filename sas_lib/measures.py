@@ -7,17 +7,21 @@ rows with ``metric``, ``value`` and, where they apply, ``detail``, ``layer``, ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sas_lib import minimal_pairs, uas
-from sas_lib.model import autocast
+from sas_lib.model import autocast, word_attention, word_batch
 from sas_lib.ngrams import BigramModel
 from sas_lib.pretraining import Measure, Row
-from sas_lib.treebank import Sentence
+from sas_lib.sentence_batches import length_groups
+from sas_lib.treebank import ROOT, Sentence
 
 
 def uas_measure(sentences: Sequence[Sentence], full_map: bool = False) -> Measure:
@@ -83,6 +87,45 @@ def attention_mass(arcs: uas.Arcs) -> float:
     """
     attention = _without_root_and_punct(arcs).attention
     return float(attention.reshape(len(attention), -1).mean(0).max())
+
+
+def largest_attention_measure(sentences: Sequence[Sentence]) -> Measure:
+    """The largest attention from one word to another in any head, as the penalty sees it:
+    its mean over the ordered pairs of words that an arc links, and over all others.
+
+    Promotion that teaches syntax raises the first alone.
+    """
+
+    def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[Row]:
+        sums, counts = np.zeros(2), np.zeros(2)
+        for group in length_groups([len(s) for s in sentences], batch_pieces=2000):
+            batch = word_batch([sentences[i].words for i in group], tokenizer)
+            largest = largest_attention(word_attention(model, batch)).cpu().numpy()
+            for row, i in zip(largest, group, strict=True):
+                for kind, pairs in enumerate(_linked_and_not(sentences[i].heads)):
+                    sums[kind] += row[: len(pairs), : len(pairs)][pairs].sum()
+                    counts[kind] += pairs.sum()
+        linked, unlinked = sums / counts
+        return [
+            {"metric": "largest_attention_linked", "value": float(linked)},
+            {"metric": "largest_attention_unlinked", "value": float(unlinked)},
+        ]
+
+    return measure
+
+
+def largest_attention(maps: Iterable[Tensor]) -> Tensor:
+    """Over layers and heads, of each [batch, heads, words, words]: [batch, words, words]."""
+    return functools.reduce(torch.maximum, (layer.amax(1) for layer in maps))
+
+
+def _linked_and_not(heads: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Which ordered pairs of words an arc links in either direction, and which none does."""
+    linked = np.zeros((len(heads), len(heads)), bool)
+    for word, head in enumerate(heads):
+        if head != ROOT:
+            linked[word, head] = linked[head, word] = True
+    return linked, ~(linked | np.eye(len(heads), dtype=bool))
 
 
 def head_relation_rows(arcs: uas.Arcs) -> list[Row]:

@@ -1,4 +1,7 @@
-"""More than one device: each process of ``accelerate launch`` takes its share of a batch.
+"""More than one device: each process of a launcher takes its share of a batch.
+
+``accelerate launch`` starts a process for each GPU, ``torchrun`` as many as one likes, on a
+CPU too (where ``accelerate launch`` starts a single one unless there is MPI).
 
 With one process nothing here does anything. With several, all build the same batch, each
 keeps the rows of its rank, and the gradients are averaged: the step is that of one process

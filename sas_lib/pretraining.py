@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -35,7 +34,7 @@ from sas_lib.learner import Learner
 from sas_lib.model import masked_lm_loss, usable_device
 from sas_lib.parallel import Parallel
 from sas_lib.regularizer import LinkPenalty, Schedule, lambda_at, watching
-from sas_lib.run_state import load_state, read_counters, save_state, write_whole
+from sas_lib.run_state import discard, load_state, read_counters, save_state, write_whole
 from sas_lib.settings import Config, checkpoint_steps
 
 METRICS, STATE = "metrics.jsonl", "state.safetensors"
@@ -235,7 +234,10 @@ class _Run:
                 f"{parallel.size} processes"
             )
         if config.sas_schedule and config.penalty != "sharpness" and data.train.heads is None:
-            raise RunError("the penalty needs parsed sentences, and the corpus has none")
+            raise RunError(
+                "the penalty needs parsed sentences, and the corpus has none; give CoNLL-U "
+                "files, or the penalty 'sharpness'"
+            )
         self.out, self.config, self.data, self.parallel = out, config, data, parallel
         self.keep = keep
         self.measured = -1  # the last step that was measured
@@ -257,14 +259,18 @@ class _Run:
             before, now = json.loads(config_path.read_text()), self.config.as_json()
             changed = sorted(k for k in before | now if before.get(k) != now.get(k))
             if changed:
-                raise RunError(f"{self.out} holds a run with another {', '.join(changed)}")
+                raise RunError(
+                    f"{self.out} holds a run with another {', '.join(changed)}; go on with "
+                    f"the settings in {config_path}, or use another --out"
+                )
             if self.state_path.exists():
                 return self.load_state()
         if self.parallel.is_main:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self.data.tokenizer.save_pretrained(self.out / "tokenizer")
-            self.metrics_path.write_text("")
-            write_whole(config_path, json.dumps(self.config.as_json(), indent=1) + "\n")
+            with saving(self.out):
+                self.out.mkdir(parents=True, exist_ok=True)
+                self.data.tokenizer.save_pretrained(self.out / "tokenizer")
+                self.metrics_path.write_text("")
+                write_whole(config_path, json.dumps(self.config.as_json(), indent=1) + "\n")
         return 0
 
     def measure(self, step: int, measures: list[Measure]) -> None:
@@ -316,15 +322,14 @@ class _Run:
         folder = self.out / "checkpoints" / f"step-{step:06d}"
         part = self.out / "checkpoint.part"
         with saving(self.out):
-            for old in (part, folder):
-                shutil.rmtree(old, ignore_errors=True)
+            discard(folder, part)
             self.learner.model.save_pretrained(part)
             self.data.tokenizer.save_pretrained(part)
             folder.parent.mkdir(exist_ok=True)
             part.replace(folder)
-        if self.keep is not None:
-            for old in sorted(folder.parent.glob("step-*"))[: -self.keep]:
-                shutil.rmtree(old)
+            models = sorted(folder.parent.glob("step-*"), key=lambda path: int(path.name[5:]))
+            for old in models[: -self.keep] if self.keep else []:
+                discard(old, part)
 
     def save_state(self, step: int) -> None:
         """Save all that a resumed run needs."""
@@ -358,7 +363,8 @@ class _Run:
             lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
             whole = [line for line in lines if line.endswith("\n")]
             kept = [line for line in whole if json.loads(line)["step"] <= self.measured]
-            write_whole(self.metrics_path, "".join(kept))
+            with saving(self.out):
+                write_whole(self.metrics_path, "".join(kept))
         return int(counters["step"])
 
 
@@ -367,7 +373,7 @@ def saving(out: Path) -> Iterator[None]:
     """Say what to do when the disk refuses; what was saved before is still whole."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # safetensors and tokenizers have errors of their own
         raise RunError(
             f"cannot write to {out}: {error}; make room and go on with --resume"
         ) from error

@@ -23,6 +23,8 @@ from typing import Any
 
 import pandas as pd
 
+from sas_lib.checkpoints import read_measures
+
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
 COLUMNS = [
     "run",
@@ -51,6 +53,8 @@ def folder() -> Path:
 def read_run(run: str | os.PathLike[str], name: str | None = None) -> pd.DataFrame:
     """The metrics of a run folder of ``sas pretrain`` as a tidy table.
 
+    With what ``sas measure`` has added after the run.
+
     Raises:
         BundleError: the folder holds no finished metrics.
     """
@@ -58,6 +62,8 @@ def read_run(run: str | os.PathLike[str], name: str | None = None) -> pd.DataFra
     try:
         config = json.loads((run / "config.json").read_text())
         rows = pd.read_json(run / "metrics.jsonl", lines=True)
+        if later := read_measures(run):
+            rows = pd.concat([rows, pd.DataFrame(later)], ignore_index=True)
     except (OSError, ValueError) as error:
         raise BundleError(f"{run} is no run folder: {error}") from error
     rows["run"], rows["seed"] = name or run.name, config["seed"]

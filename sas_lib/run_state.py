@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
@@ -16,11 +17,24 @@ from transformers import PreTrainedModel
 TIED = ("model.cls.predictions.decoder.weight", "model.cls.predictions.decoder.bias")
 
 
+class StateError(RuntimeError):
+    """A saved state that cannot be read; the message says what to do."""
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
+
+
+def discard(folder: Path, part: Path) -> None:
+    """Remove a folder, where there is one, by way of ``part``: it loses its name at once, so
+    that no half of it can be taken for the whole. What was at ``part`` goes, too."""
+    shutil.rmtree(part, ignore_errors=True)
+    if folder.exists():
+        folder.replace(part)
+        shutil.rmtree(part)
 
 
 def save_state(
@@ -37,15 +51,27 @@ def save_state(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
     tensors["sums"] = sums
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata={k: json.dumps(v) for k, v in counters.items()})
-    part.replace(path)
+    # In a folder of its own: safetensors leaves a temporary file beside it when it is killed.
+    part = path.with_name(path.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    metadata = {k: json.dumps(v) for k, v in counters.items()}
+    save_file(tensors, part / path.name, metadata)
+    (part / path.name).replace(path)
+    part.rmdir()
 
 
 def read_counters(path: Path) -> dict[str, Any]:
-    """The counters alone."""
-    with safe_open(path, "pt") as saved:
-        return {key: json.loads(value) for key, value in saved.metadata().items()}
+    """The counters alone.
+
+    Raises:
+        StateError: the file is damaged, by a copy that was cut short for instance.
+    """
+    try:
+        with safe_open(path, "pt") as saved:
+            return {key: json.loads(value) for key, value in saved.metadata().items()}
+    except SafetensorError as error:
+        raise StateError(f"{path} is damaged ({error}); copy it again or start anew") from error
 
 
 def load_state(

@@ -95,16 +95,25 @@ def toy_pairs(tokenizer: PreTrainedTokenizerFast, n: int) -> dict[str, list[tupl
 
     A pseudo-log-likelihood is a sum over pieces, so a model that has learnt nothing prefers
     the sentence with fewer of them. Among these pairs it is at chance.
+
+    Raises:
+        CorpusError: a paradigm has no such pair, the vocabulary being too small.
     """
 
     def size(text: str) -> int:
         return len(tokenizer(text)["input_ids"])
 
     drawn = toy_english.minimal_pairs(6 * n, PAIRS_SEED)
-    return {
+    chosen = {
         name: [(p.good, p.bad) for p in of_paradigm if size(p.good) == size(p.bad)][:n]
         for name, of_paradigm in drawn.items()
     }
+    if none := [name for name, of_paradigm in chosen.items() if not of_paradigm]:
+        raise CorpusError(
+            f"with a vocabulary of {len(tokenizer)} pieces no minimal pair of {none[0]} has "
+            "equally many pieces in both sentences; allow more pieces or train on more"
+        )
+    return chosen
 
 
 def toy_run(

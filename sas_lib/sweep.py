@@ -7,6 +7,7 @@ figures), so a sweep is a pool of processes.
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -71,11 +72,17 @@ def sweep(
         ProcessPoolExecutor(workers, context, torch.set_num_threads, (threads,)) as pool,
         tqdm(total=len(jobs), desc="runs", disable=quiet) as bar,
     ):
+        pending = iter(jobs)
         waiting: dict[Future[None], Job] = {}
-        for job in jobs:
-            forked = {step: by_name[name] for step, name in job.forks.items()}
-            waiting[pool.submit(train, folder, job, forked, sentences)] = job
+
+        def start() -> None:
+            # No more than are trained at once: what a pool has taken in cannot be called off.
+            for job in itertools.islice(pending, workers - len(waiting)):
+                forked = {step: by_name[name] for step, name in job.forks.items()}
+                waiting[pool.submit(train, folder, job, forked, sentences)] = job
+
         try:
+            start()
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     job = waiting.pop(future)
@@ -84,8 +91,9 @@ def sweep(
                         failed.append(f"{job.name}: {error}")
                     else:
                         yield folder / job.name
+                start()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # after Ctrl-C start no further run
+            pool.shutdown(wait=True)
     if failed:
         raise SweepError(f"{len(failed)} of {len(jobs)} runs failed: " + "; ".join(failed))
 

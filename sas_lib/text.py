@@ -23,6 +23,7 @@ _LISTED = (
 )
 _ABBREVIATIONS = frozenset(_LISTED.split())
 _BOUNDARY = re.compile(r"([.!?]+[\"'”’)\]]*)\s+(?=[\"'“‘(\[]?[A-Z0-9])")
+_NOT_TEXT = re.compile("[\udc80-\udcff]")
 
 
 def split_sentences(paragraph: str) -> Iterator[str]:
@@ -51,19 +52,27 @@ def read_text(path: str | os.PathLike[str], min_words: int = 3) -> Iterator[str]
 
     Raises:
         FileNotFoundError: there is no such file.
-        CorpusError: the file is cut short, is not UTF-8 text, or holds no sentence.
+        CorpusError: the file is cut short, a line is not UTF-8 text, or there is no
+            sentence; the message gives the line.
     """
     path = Path(path)
     found = False
     opener: Any = lzma.open if path.suffix == ".xz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
+        # What is no UTF-8 is let through as surrogates, so that its line can be named.
+        with opener(path, "rt", encoding="utf-8", errors="surrogateescape") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.isascii() and (bad := _NOT_TEXT.search(line)):
+                    raise CorpusError(
+                        f"{path}, line {number}: no UTF-8 text at character {bad.start() + 1} "
+                        f"(byte {ord(bad.group()) - 0xDC00:#04x}); mend or leave out the line, "
+                        "or convert the file to UTF-8"
+                    )
                 for sentence in split_sentences(line.strip()):
                     if sentence.count(" ") >= min_words - 1:
                         found = True
                         yield sentence
-    except (EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (EOFError, lzma.LZMAError) as error:
         raise CorpusError(f"{path}: {error}; is the file complete? Fetch it again.") from error
     if not found:
         raise CorpusError(f"{path}: no sentence of {min_words} words or more in this file")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 import typer
 from transformers import BertForMaskedLM, PreTrainedTokenizerFast
 
@@ -342,6 +343,52 @@ def test_errors_of_pll(sas: Sas, model_folder: Path, tmp_path: Path) -> None:
         one_line_error(sas("pll", model_folder, file), complaint)
     file.write_text("a dog\n")
     one_line_error(sas("pll", model_folder, file, "--device", "abacus"), "abacus")
+
+
+def test_weights_that_are_not_finite(
+    sas: Sas, model: BertForMaskedLM, model_folder: Path, pairs: Path, tmp_path: Path
+) -> None:
+    broken = BertForMaskedLM(model.config)
+    broken.bert.embeddings.LayerNorm.bias.data[0] = torch.nan
+    broken.save_pretrained(tmp_path / "broken")
+    for file in model_folder.glob("tokenizer*"):
+        (tmp_path / "broken" / file.name).write_bytes(file.read_bytes())
+    sentences = tmp_path / "sentences.txt"
+    sentences.write_text("a dog\n")
+    for command, argument in (("blimp", pairs), ("pll", sentences)):
+        result = sas(command, tmp_path / "broken", argument, "--json")
+        one_line_error(result, "LayerNorm.bias", "not finite (NaN or inf)")
+        assert result.out == ""
+
+
+def test_keys_that_others_may_rely_on(sas: Sas, model_folder: Path, pairs: Path) -> None:
+    figures = json.loads(sas("blimp", model_folder, pairs, "--json").out)
+    assert {"mean", "method", "ties", "paradigms", "phenomena"} <= figures.keys()
+    for row in figures["paradigms"]:
+        assert {"paradigm", "phenomenon", "n", "accuracy", "ties"} <= row.keys()
+    # The pair of one and the same sentence, whatever the model, is half right.
+    (pairs / "mirror.jsonl").write_text(jsonl(("the dog", "the dog")))
+    (mirror, _) = json.loads(sas("blimp", model_folder, pairs, "--json").out)["paradigms"]
+    assert (mirror["accuracy"], mirror["ties"], mirror["n"]) == (0.5, 1, 1)
+
+
+def test_zorro_by_the_command(
+    sas: Sas, model_folder: Path, pairs: Path, tmp_path: Path
+) -> None:
+    """The same pairs in both formats have the same figures."""
+    blimp = json.loads(sas("blimp", model_folder, pairs, "--json").out)["paradigms"]
+    folder = tmp_path / "zorro"
+    folder.mkdir()
+    for name, listed in read_pairs(pairs).items():
+        lines = [line for good, bad in listed for line in (bad, good)]
+        (folder / f"case-{name}.txt").write_text("\n".join(lines) + "\n")
+    zorro = json.loads(sas("blimp", model_folder, folder, "--json").out)["paradigms"]
+    assert [row["paradigm"] for row in zorro] == ["case-mirror", "case-swap"]
+    assert {row["phenomenon"] for row in zorro} == {"case"}
+    for one, other in zip(blimp, zorro, strict=True):
+        for key in ("n", "accuracy", "ties"):
+            assert one[key] == other[key]
+        assert one["margin"] == pytest.approx(other["margin"], abs=1e-6)
 
 
 def test_help_has_an_example(sas: Sas) -> None:

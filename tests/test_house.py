@@ -58,6 +58,7 @@ FLOORS = [
         "regularizer",
         "uas",
         "minimal_pairs",
+        "task_scores",
         "finetune",
         "complexity",
         "context",
@@ -67,7 +68,8 @@ FLOORS = [
         "curve_fits",
     },
     {"learner", "throughput", "pretraining"},
-    {"measures", "complexity_measures", "runs", "results", "heavy", "sweep"},
+    {"measures", "complexity_measures", "runs", "results", "arms", "heavy", "sweep"}
+    | {"checkpoints", "catalogue"},
     {"charts", "attention_explorer", "widgets"}
     | {path.stem for path in MODULES if path.stem.endswith("_figures")},
     {"cli"},

@@ -9,6 +9,7 @@ import typer
 from sas_lib.cli.blimp import blimp
 from sas_lib.cli.dimension import dimension
 from sas_lib.cli.glue import glue
+from sas_lib.cli.measure import measure
 from sas_lib.cli.onsets import onsets
 from sas_lib.cli.pll import pll
 from sas_lib.cli.pretrain import pretrain
@@ -25,7 +26,7 @@ toy = typer.Typer(no_args_is_help=True, help="Sentences and minimal pairs of toy
 toy.command("sentences")(toy_sentences)
 toy.command("pairs")(toy_pairs)
 app.add_typer(toy, name="toy")
-for command in (pretrain, uas, blimp, pll, glue, dimension, onsets):
+for command in (pretrain, measure, uas, blimp, pll, glue, dimension, onsets):
     app.command()(command)
 
 

@@ -80,12 +80,19 @@ def glue(
     rows: dict[str, dict[str, Any]] = {}
 
     def figures() -> dict[str, Any]:
-        return {"model": model, "recipe": vars(recipe), "tasks": list(rows.values())}
+        complete = [len(row["runs"]) for row in rows.values()] == [seeds] * len(read)
+        return {
+            "model": model,
+            "recipe": vars(recipe),
+            "complete": complete,
+            "tasks": list(rows.values()),
+        }
 
     try:
         for name, (train, test) in read.items():
             extra = hans if name == "mnli" else None
-            total = seeds * epochs * len(train)
+            scored = len(test) + (len(extra[0]) if extra else 0)
+            total = seeds * (epochs * len(train) + scored)
             with tqdm(total=total, desc=name, unit=" examples", disable=as_json) as bar:
                 for row in each_run(
                     loaded, tokenizer, name, train, test, recipe, seeds, extra, bar.update
@@ -104,6 +111,8 @@ def glue_table(figures: dict[str, Any]) -> str:
         f"{'task':<27}{'metric':<10}{'mean':>7}{'sd':>7}{'majority':>10}{'seeds':>7}"
         f"{'train':>8}{'test':>7}{'cut':>6}"
     ]
+    if not figures["complete"]:
+        lines.insert(0, "Not complete: the runs scored so far")
     for row in figures["tasks"]:
         for metric, majority in row["majority"].items():
             values = [run[metric] for run in row["runs"]]
@@ -122,6 +131,9 @@ def _hans_lines(tasks: list[dict[str, Any]]) -> list[str]:
     labels = ("entailment", "non-entailment")
     lines = ["", f"{'HANS, after mnli':<27}" + "".join(f"{x:>17}" for x in labels)]
     for heuristic in runs[0] if runs else ():
-        means = [statistics.fmean(run[heuristic][label] for run in runs) for label in labels]
-        lines.append(f"{heuristic:<27}" + "".join(f"{mean:>17.3f}" for mean in means))
+        line = f"{heuristic:<27}"
+        for label in labels:
+            values = [run[heuristic][label] for run in runs if label in run[heuristic]]
+            line += f"{statistics.fmean(values):>17.3f}" if values else f"{'-':>17}"
+        lines.append(line)
     return lines if runs else []

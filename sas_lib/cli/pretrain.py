@@ -33,14 +33,17 @@ def pretrain(
     ),
     corpus: Annotated[
         list[Path] | None,
-        typer.Option(help="Plain text, one paragraph a line (.xz may be); may be repeated."),
+        typer.Option(
+            help="Plain text, one paragraph a line, or parsed sentences (.conllu), which the "
+            "penalty needs; .xz may be; may be repeated."
+        ),
     ] = None,
     treebank: Annotated[Path | None, typer.Option(help="CoNLL-U to measure UAS on.")] = None,
     pairs: Annotated[
         Path | None, typer.Option(help="BLiMP-style folder to measure on.")
     ] = None,
     pairs_limit: Annotated[int, typer.Option(min=1, help="Pairs a paradigm on the way.")] = 20,
-    sentences: Annotated[int, typer.Option(help="Toy sentences to train on.")] = 100_000,
+    sentences: Annotated[int, typer.Option(min=1, help="Toy sentences to train on.")] = 100_000,
     seed: Seed = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     layers: Annotated[int | None, typer.Option(min=1, help="Layers of the model.")] = None,
@@ -109,15 +112,17 @@ def pretrain(
     OUT/metrics.jsonl, models saved under OUT/checkpoints. Ctrl-C saves; --resume goes on.
     What is not given is as in --config.
 
-    Under accelerate launch the processes share each batch.
+    Several processes share each batch: accelerate launch starts one for each GPU, torchrun
+    as many as it is told to, on a CPU too.
 
     \b
     Examples:
     sas pretrain --out runs/toy-0 --seed 0
     sas pretrain --out runs/released-0 --sas-lambda 0.01 --sas-until 400
     sas pretrain --out runs/control-0 --sas-lambda 0.01 --penalty random_trees
-    accelerate launch --cpu --num_processes 2 -m sas_lib pretrain --out runs/two-0
     sas pretrain --config real --corpus text.txt.xz --treebank dev.conllu --out runs/real-0
+    accelerate launch -m sas_lib pretrain --out runs/gpus-0 --device cuda
+    torchrun --nproc-per-node 2 -m sas_lib pretrain --out runs/two-0 --threads 1
     """
     import torch
 
@@ -133,6 +138,8 @@ def pretrain(
     given = {name: value for name, value in locals().items() if value is not None}
     base = CONFIGS[config.value]
     given["sas_schedule"] = _schedule(sas_lambda, sas_from, sas_until, sas_schedule)
+    if penalty is not Penalty.sas and sas_lambda is None and sas_schedule is None:
+        raise typer.BadParameter("--penalty needs --sas-lambda or --sas-schedule")
     given["penalty"] = penalty.value
     names = {f.name for f in dataclasses.fields(base)}
     settings = dataclasses.replace(base, **{k: v for k, v in given.items() if k in names})

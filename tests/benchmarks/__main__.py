@@ -15,18 +15,17 @@ import time
 import warnings
 from typing import Annotated
 
-import torch
 import typer
 from tqdm import tqdm
-from transformers.utils import logging as transformers_logging
-
-from benchmarks import report
-from benchmarks.comparisons import by_name, run
 
 ONLY = typer.Option("--only", metavar="NAME", help="One comparison; may be repeated.")
-ROUNDS = typer.Option(min=3, help="Rounds of each contestant. [default: 9, --quick 3]")
+ROUNDS = typer.Option(min=3, help="Rounds of each; 9, or 3 with --quick.")
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
 def bench(
     only: Annotated[list[str] | None, ONLY] = None,
     quick: Annotated[
@@ -51,6 +50,11 @@ def bench(
     make bench ARGS="--only pll --rounds 15"
     make bench ARGS="--quick --json"
     """
+    import torch  # here, so that --help is quick
+
+    from benchmarks import report
+    from benchmarks.comparisons import by_name, run
+
     try:
         chosen = by_name(only or [])
     except ValueError as error:
@@ -78,12 +82,12 @@ def bench(
 
 def hush() -> None:
     """Keep the peers' notices out of the table."""
+    from transformers.utils import logging as transformers_logging
+
     transformers_logging.set_verbosity_error()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(transformers|accelerate|torch)\.")
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(bench)
     app(prog_name="python -m benchmarks")

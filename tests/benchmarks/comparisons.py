@@ -8,11 +8,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks import scoring, training
+from benchmarks import scoring, stacked, training
 from benchmarks.contest import Ratio, Unavailable, Workload, interleave, ratio
 from benchmarks.memory import peak_of
 
-WORKLOADS: dict[str, Callable[[bool], Workload]] = {**training.WORKLOADS, **scoring.WORKLOADS}
+WORKLOADS: dict[str, Callable[[bool], Workload]] = {
+    **training.WORKLOADS,
+    **stacked.WORKLOADS,
+    **scoring.WORKLOADS,
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,10 @@ COMPARISONS = (
     Comparison(
         "plain-toy", "- less float_power",
         "toy", "ours_penalised", ("published_without_power",), "speedup", None, PLAIN,
+    ),
+    Comparison(
+        "stacked", "four toy runs in one process",
+        "seeds", "stacked", ("apart",), "speedup", None, "one run a process, per core",
     ),
     Comparison(
         "uas", "UAS of UD English EWT dev",

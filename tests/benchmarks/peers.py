@@ -33,6 +33,8 @@ from sas_lib.treebank import ROOT, Sentence
 
 LAMBDA = 0.01
 
+Collator = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
+
 # --- training -------------------------------------------------------------------------
 
 
@@ -52,7 +54,7 @@ def make_trainer(
     rows: Sequence[Sequence[int]],
     config: Config,
     steps: int,
-    collator: Callable[[list[Any]], dict[str, Tensor]] | None = None,
+    collator: Collator | None = None,
 ) -> tuple[Trainer, Stamps]:
     """transformers' Trainer at our settings, with nothing switched on that costs time.
 

@@ -27,12 +27,6 @@ MAX_LENGTH = 128
 VOCABULARY = 8192
 
 
-def data_folder() -> Path:
-    """The folder of real data."""
-    given = os.environ.get("SAS_DATA")
-    return Path(given) if given else Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
 def model_of(quick: bool) -> BertForMaskedLM:
     """A 4 x 256 model with random weights: what they are makes no difference to the speed."""
     layers, width = (2, 32) if quick else (4, 256)
@@ -56,7 +50,7 @@ def shape_of(model: BertForMaskedLM, **more: Any) -> dict[str, Any]:
 
 def treebank(limit: int | None) -> tuple[list[Sentence], PreTrainedTokenizerFast]:
     """The first sentences of UD English EWT dev that can be scored, and a tokenizer of them."""
-    path = data_folder() / "ud_ewt" / "en_ewt-ud-dev.conllu"
+    path = Path(os.environ.get("SAS_DATA", "")) / "ud_ewt" / "en_ewt-ud-dev.conllu"
     if not path.is_file():
         raise Unavailable("no UD English EWT: set SAS_DATA to a folder with ud_ewt/ in it")
     read = list(islice(read_conllu(path), limit))

@@ -6,18 +6,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Trainer
 
 from benchmarks.contest import Build, Round, Workload
 from benchmarks.peers import (
     LAMBDA,
+    Collator,
     EveryPosition,
     Published,
     PublishedWithoutPower,
+    Stamps,
     make_trainer,
 )
 from sas_lib import toy_english
@@ -54,11 +57,13 @@ class Course:
         """Pieces, padding left out, of the steps that are timed."""
         return int(self.corpus.lengths[self.batches[1:]].sum())
 
-    def learner(self, kind: type[Learner], penalised: bool = False) -> Build:
+    def make_learner(self, kind: type[Learner] = Learner, penalised: bool = False) -> Learner:
         config = replace(self.config, sas_schedule=PENALISED if penalised else ())
+        return kind(config, self.tokenizer, self.corpus, Parallel(torch.device("cpu")))
 
+    def learner(self, kind: type[Learner] = Learner, penalised: bool = False) -> Build:
         def build() -> Round:
-            learner = kind(config, self.tokenizer, self.corpus, Parallel(torch.device("cpu")))
+            learner = self.make_learner(kind, penalised)
 
             def round_() -> float:
                 learner.update(0)
@@ -71,18 +76,23 @@ class Course:
 
         return build
 
+    def make_trainer(
+        self, attention: str, collator: Collator | None = None
+    ) -> tuple[Trainer, Stamps]:
+        c, starts = self.config, self.corpus.starts
+        model = small_bert(
+            len(self.tokenizer), c.layers, c.width, c.heads, c.max_length, c.dropout, c.seed
+        )
+        model.set_attn_implementation(attention)
+        rows = [
+            self.corpus.pieces[starts[n] : starts[n + 1]].tolist()
+            for n in self.batches.flatten()
+        ]
+        return make_trainer(model, self.tokenizer, rows, c, self.steps + 1, collator)
+
     def trainer(self, attention: str) -> Build:
         def build() -> Round:
-            c, starts = self.config, self.corpus.starts
-            model = small_bert(
-                len(self.tokenizer), c.layers, c.width, c.heads, c.max_length, seed=c.seed
-            )
-            model.set_attn_implementation(attention)
-            rows = [
-                self.corpus.pieces[starts[n] : starts[n + 1]].tolist()
-                for n in self.batches.flatten()
-            ]
-            trainer, stamps = make_trainer(model, self.tokenizer, rows, c, self.steps + 1)
+            trainer, stamps = self.make_trainer(attention)
 
             def round_() -> float:
                 stamps.times.clear()
@@ -93,27 +103,31 @@ class Course:
 
         return build
 
-    def workload(self, title: str) -> Workload:
+    def shape(self) -> dict[str, Any]:
+        """What the work is, for the record."""
         c = self.config
         lengths = self.corpus.lengths[self.batches[1:]]
+        return {
+            "layers": c.layers,
+            "width": c.width,
+            "heads": c.heads,
+            "vocabulary": len(self.tokenizer),
+            "batch": c.batch_size,
+            "mask_rate": c.mask_rate,
+            "mean_pieces": round(float(lengths.mean()), 1),
+            "longest": int(lengths.max()),
+            "steps_a_round": self.steps,
+        }
+
+    def workload(self, title: str) -> Workload:
         return Workload(
             title=title,
             unit="tokens",
             units=self.tokens,
-            shape={
-                "layers": c.layers,
-                "width": c.width,
-                "heads": c.heads,
-                "vocabulary": len(self.tokenizer),
-                "batch": c.batch_size,
-                "mask_rate": c.mask_rate,
-                "mean_pieces": round(float(lengths.mean()), 1),
-                "longest": int(lengths.max()),
-                "steps_a_round": self.steps,
-            },
+            shape=self.shape(),
             contestants={
-                "ours": self.learner(Learner),
-                "ours_penalised": self.learner(Learner, penalised=True),
+                "ours": self.learner(),
+                "ours_penalised": self.learner(penalised=True),
                 "trainer_eager": self.trainer("eager"),
                 "trainer_sdpa": self.trainer("sdpa"),
                 "every_position": self.learner(EveryPosition),
@@ -123,7 +137,7 @@ class Course:
         )
 
 
-def packed(quick: bool) -> Workload:
+def packed_course(quick: bool) -> Course:
     """4 x 256, full rows of 128 pieces, each linked to another."""
     config = replace(REAL, batch_size=16, warmup_steps=0)
     if quick:
@@ -138,20 +152,27 @@ def packed(quick: bool) -> Workload:
     pieces[:, 0], pieces[:, -1] = tokenizer.cls_token_id, tokenizer.sep_token_id
     heads[:, [0, -1]] = -1
     corpus = EncodedCorpus(pieces.ravel(), np.arange(shape[0] + 1) * shape[1], heads.ravel())
-    return Course(config, tokenizer, corpus, steps).workload("packed rows")
+    return Course(config, tokenizer, corpus, steps)
 
 
-def toy(quick: bool) -> Workload:
+def packed(quick: bool) -> Workload:
+    return packed_course(quick).workload("packed rows")
+
+
+def toy_course(quick: bool, steps: int) -> Course:
     """The model and the sentences of the toy runs, with gold trees."""
     config = replace(TOY, warmup_steps=0)
     if quick:
         config = replace(config, layers=2, width=32, batch_size=8)
     sentences = list(toy_english.sentences(1000 if quick else 10_000, seed=1))
     tokenizer = train_tokenizer((" ".join(s.words) for s in sentences), config.vocab_size)
-    steps = 3 if quick else 20
     used = list(islice(sentences, config.batch_size * (steps + 1)))
     corpus = encode(used, tokenizer, config.max_length)
-    return Course(config, tokenizer, corpus, steps).workload("toy English")
+    return Course(config, tokenizer, corpus, steps)
+
+
+def toy(quick: bool) -> Workload:
+    return toy_course(quick, steps=3 if quick else 20).workload("toy English")
 
 
 def tokenizer_of_size(size: int) -> PreTrainedTokenizerFast:

@@ -1,0 +1,66 @@
+"""Arms against their base: pairs by seed, and intervals against the textbook's."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from sas_lib import arms, results
+
+# Differences that are the same in every seed are what these tests are about.
+pytestmark = pytest.mark.filterwarnings("ignore:Precision loss")
+
+
+def table(values: dict[str, list[float]]) -> pd.DataFrame:
+    rows = [
+        (f"{arm}-seed{seed}", seed, 10, "loss", arm, value)
+        for arm, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
+        if np.isfinite(value)
+    ]
+    return pd.DataFrame(rows, columns=["run", "seed", "step", "metric", "arm", "value"])
+
+
+def test_the_interval_is_students() -> None:
+    values = [0.1, 0.4, 0.25, 0.3]
+    half = stats.t.ppf(0.975, 3) * np.std(values, ddof=1) / 2
+    found = arms.mean_interval(values)
+    assert found["mean"] == pytest.approx(0.2625) and found["n"] == 4
+    assert found["low"] == pytest.approx(0.2625 - half)
+    assert found["high"] == pytest.approx(0.2625 + half)
+
+
+def test_a_single_seed_has_no_interval() -> None:
+    found = arms.mean_interval([0.3])
+    assert found["mean"] == 0.3 and np.isnan(found["low"]) and np.isnan(found["high"])
+
+
+def test_what_seeds_do_by_themselves_drops_out() -> None:
+    metrics = table({"base": [1.0, 5.0, 9.0], "shifted": [1.5, 5.5, 9.5]})
+    row = arms.against(metrics, "loss", 10, ["shifted"]).iloc[0]
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_only_seeds_of_both_count() -> None:
+    metrics = table({"base": [1.0, 2.0, 3.0], "arm": [float("nan"), 4.0, 3.0]})
+    row = arms.against(metrics, "loss", 10, ["arm"]).iloc[0]
+    assert row["n"] == 2 and row["mean"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("arm", "step"), [("none", 10), ("arm", 11)])
+def test_an_arm_that_is_not_there_is_named(arm: str, step: int) -> None:
+    with pytest.raises(ValueError, match=arm):
+        arms.against(table({"base": [1.0], "arm": [2.0]}), "loss", step, [arm])
+
+
+def test_arms_come_from_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAS_RESULTS", str(tmp_path))
+    metrics = table({"base": [1.0]}).drop(columns="arm")
+    described = {"base-seed0": {"arm": "base"}}
+    results.write("trial", metrics, {"runs": described}, ["sas_lib.arms"], 1.0)
+    assert arms.load("trial")["arm"].tolist() == ["base"]
+    results.write("trial", metrics, {}, ["sas_lib.arms"], 1.0)
+    with pytest.raises(results.BundleError, match="arm"):
+        arms.load("trial")
