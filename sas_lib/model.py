@@ -249,7 +249,10 @@ def pieces_to_words(attention: Tensor, membership: Tensor) -> Tensor:
     Returns [batch, heads, words, words] with the diagonal set to 0. Special tokens belong
     to no word and so drop out; rows therefore need not sum to 1.
     """
-    to_words = attention @ membership.transpose(1, 2).unsqueeze(1)  # sum over the attended
+    batch, heads, pieces, _ = attention.shape
+    # Sum over the attended. Heads have the membership in common: one product a sentence.
+    to_words = attention.reshape(batch, heads * pieces, pieces) @ membership.transpose(1, 2)
+    to_words = to_words.view(batch, heads, pieces, -1)
     counts = membership.sum(-1, keepdim=True).clamp(min=1)
     words = (membership / counts).unsqueeze(1) @ to_words  # mean over the attending
     words.diagonal(dim1=-2, dim2=-1).zero_()
