@@ -59,8 +59,9 @@ test: $(STAMP) ## run the tests
 bench: $(STAMP) ## compare the speed with named peers; make bench ARGS=--help
 	cd tests && ../$(PY) -m benchmarks $(ARGS)
 
-heavy: $(STAMP) ## run the long experiments again (an hour or two on a CPU)
+heavy: $(STAMP) ## run the long experiments again (some seven hours on two cores)
 	cd book/heavy && ../../$(BIN)/papermill toy_runs.ipynb toy_runs.out.ipynb
+	cd book/heavy && ../../$(BIN)/papermill toy_interventions.ipynb toy_interventions.out.ipynb
 	@if [ -n "$$SAS_DATA" ]; then \
 		cd book/heavy && ../../$(BIN)/papermill real_first_run.ipynb real_first_run.out.ipynb; \
 	else echo "SAS_DATA is not set: the run on real English is left out."; fi

@@ -45,7 +45,7 @@ def arm_panels(
         shade = alt.condition(picked, alt.value(0.8), alt.value(0.08))
         panel.layer[0] = panel.layer[0].encode(opacity=shade)
         panels.append(panel)
-    return alt.vconcat(*panels).add_params(picked)
+    return alt.vconcat(panels[0].add_params(picked), *panels[1:])
 
 
 def release_explorer(metrics: pd.DataFrame, releases: Sequence[int]) -> alt.VConcatChart:

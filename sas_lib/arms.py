@@ -37,17 +37,19 @@ def at(metrics: pd.DataFrame, metric: str, step: int) -> pd.DataFrame:
     return rows.pivot(index="seed", columns="arm", values="value").astype(float)
 
 
-def mean_interval(values: Sequence[float] | np.ndarray | pd.Series) -> dict[str, float]:
-    """Mean and 95% interval by Student's t: ``mean``, ``low``, ``high``, ``n``.
+def mean_interval(
+    values: Sequence[float] | np.ndarray | pd.Series, level: float = 0.95
+) -> dict[str, float]:
+    """Mean and interval by Student's t: ``mean``, ``low``, ``high``, ``n``.
 
     A single value has no interval: its ends are NaN.
     """
     there = np.asarray(values, dtype=float)
     there = there[np.isfinite(there)]
-    low = high = float("nan")
-    if len(there) > 1:
-        low, high = stats.ttest_1samp(there, 0).confidence_interval(0.95)
-    return {"mean": there.mean(), "low": low, "high": high, "n": len(there)}
+    n, mean, half = len(there), float(there.mean()), float("nan")
+    if n > 1:
+        half = float(stats.t.ppf((1 + level) / 2, n - 1) * stats.sem(there))
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
 
 
 def against(
@@ -56,8 +58,12 @@ def against(
     step: int,
     arms: Sequence[str],
     base: str = "base",
+    level: float = 0.95,
 ) -> pd.DataFrame:
     """Arms less the base, paired by seed: one row an arm, as ``mean_interval`` has it.
+
+    level: of each interval. Of k intervals at 1 - 0.05 / k, all hold together with at least
+    95% (Bonferroni), and so does the one that was picked among them.
 
     Raises:
         ValueError: an arm has no seed in common with the base at this step.
@@ -68,5 +74,5 @@ def against(
         differences = (table[arm] - table[base]).dropna() if arm in table else []
         if len(differences) == 0:
             raise ValueError(f"no {metric} of {arm!r} beside {base!r} at step {step}")
-        rows.append({"arm": arm, **mean_interval(differences)})
+        rows.append({"arm": arm, **mean_interval(differences, level)})
     return pd.DataFrame(rows)

@@ -15,8 +15,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,25 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sas_lib import ngrams
-from sas_lib.batches import mask_pieces, step_generator
 from sas_lib.corpus import EncodedCorpus
 from sas_lib.interrupts import held_back_interrupt
 from sas_lib.learner import Learner
-from sas_lib.model import masked_lm_loss, usable_device
+from sas_lib.model import usable_device
 from sas_lib.parallel import Parallel
-from sas_lib.regularizer import LinkPenalty, Schedule, lambda_at, watching
-from sas_lib.run_state import discard, load_state, read_counters, save_state, write_whole
+from sas_lib.regularizer import Schedule, lambda_at
+from sas_lib.run_state import (
+    LOCK,
+    RunError,
+    alone,
+    discard,
+    load_state,
+    read_counters,
+    save_state,
+    saving,
+    write_whole,
+)
 from sas_lib.settings import Config, checkpoint_steps
+from sas_lib.validation import validation
 
 METRICS, STATE = "metrics.jsonl", "state.safetensors"
 
@@ -62,54 +72,6 @@ class Data:
         return digest.hexdigest()
 
 
-class RunError(RuntimeError):
-    """A run that cannot start or go on; the message says what to do."""
-
-
-@torch.inference_mode()
-def validation(
-    model: PreTrainedModel, data: Data, config: Config, batch_size: int = 128
-) -> tuple[float, float | None]:
-    """Loss and gold-arc attention on the validation sentences, always masked alike.
-
-    Returns the masked-language-model loss in nats, and the mean over gold arcs and both
-    directions of the largest attention on them (None where no sentence has a parse).
-    """
-    total = count = 0.0
-    attention = arcs = 0.0
-    tokenizer = data.tokenizer
-    device = next(model.parameters()).device
-    for number, batch in enumerate(_in_order(data.valid, batch_size, tokenizer.pad_token_id)):
-        masked, positions, labels = mask_pieces(
-            batch["input_ids"],
-            tokenizer.all_special_ids,
-            tokenizer.mask_token_id,
-            len(tokenizer),
-            step_generator(12345, number),
-            config.mask_rate,
-        )
-        gold = LinkPenalty(batch["heads"].to(device))
-        with watching(model, gold):
-            loss = masked_lm_loss(
-                model,
-                masked.to(device),
-                batch["attention_mask"].to(device),
-                positions.to(device),
-                labels.to(device),
-            )
-        total += loss.item() * len(labels)
-        count += len(labels)
-        attention += gold.value().item() * len(masked)
-        arcs += gold.linked.sum().item()
-    return total / count, attention / arcs if arcs else None
-
-
-def _in_order(data: EncodedCorpus, size: int, pad: int) -> Iterator[dict[str, torch.Tensor]]:
-    order = np.argsort(data.lengths, kind="stable")
-    for start in range(0, len(order), size):
-        yield data.batch(order[start : start + size], pad)
-
-
 def pretrain(
     out: str | os.PathLike[str],
     config: Config,
@@ -133,11 +95,26 @@ def pretrain(
 
     Raises:
         RunError: the folder already holds a run (and ``resume`` is not set), or one of
-            another configuration or other data, or cannot be written to; the loss is no
-            longer finite; the processes cannot share a batch.
+            another configuration or other data, or cannot be written to; it is being trained
+            by another process; the loss is no longer finite; the processes cannot share a
+            batch.
     """
     parallel = Parallel(check_start(out, resume, device))
-    run = _Run(Path(out), config, data, parallel, keep)
+    with alone(Path(out)) if parallel.is_main else nullcontext():
+        return _pretrain(Path(out), config, data, measures, parallel, quiet, stop_at, keep)
+
+
+def _pretrain(
+    out: Path,
+    config: Config,
+    data: Data,
+    measures: list[Measure],
+    parallel: Parallel,
+    quiet: bool,
+    stop_at: int | None,
+    keep: int | None,
+) -> Path:
+    run = _Run(out, config, data, parallel, keep)
     parallel.wait()  # the main process writes only what all have read
     step = run.start()
     parallel.wait()
@@ -216,7 +193,7 @@ def fork(
             raise RunError(f"{run} has already been trained under another lambda at {step}")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(run, part, ignore=shutil.ignore_patterns("checkpoints", "*.part"))
+    shutil.copytree(run, part, ignore=shutil.ignore_patterns("checkpoints", "*.part", LOCK))
     write_whole(part / "config.json", json.dumps(config.as_json(), indent=1) + "\n")
     part.replace(out)
     return config
@@ -309,7 +286,10 @@ class _Run:
     def validation_rows(self, step: int) -> list[Row]:
         """Loss and gold-arc attention on the validation sentences."""
         self.learner.model.eval()
-        loss, gold = validation(self.learner.model, self.data, self.config)
+        data = self.data
+        loss, gold = validation(
+            self.learner.model, data.tokenizer, data.valid, self.config.mask_rate
+        )
         if not np.isfinite(loss):
             raise RunError(f"the loss is {loss} near step {step}; lower the learning rate")
         rows: list[Row] = [{"metric": "valid_loss", "value": loss}]
@@ -366,14 +346,3 @@ class _Run:
             with saving(self.out):
                 write_whole(self.metrics_path, "".join(kept))
         return int(counters["step"])
-
-
-@contextmanager
-def saving(out: Path) -> Iterator[None]:
-    """Say what to do when the disk refuses; what was saved before is still whole."""
-    try:
-        yield
-    except Exception as error:  # safetensors and tokenizers have errors of their own
-        raise RunError(
-            f"cannot write to {out}: {error}; make room and go on with --resume"
-        ) from error

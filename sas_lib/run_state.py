@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 # The output layer shares these with the embeddings, and safetensors refuses shared memory.
 TIED = ("model.cls.predictions.decoder.weight", "model.cls.predictions.decoder.bias")
+LOCK = ".lock"
 
 
-class StateError(RuntimeError):
+class RunError(RuntimeError):
+    """A run that cannot start or go on; the message says what to do."""
+
+
+class StateError(RunError):
     """A saved state that cannot be read; the message says what to do."""
 
 
@@ -97,3 +104,30 @@ def load_state(
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": states, "param_groups": groups})
     return sums, read_counters(path)
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold the run folder: two processes that train one run would both write to it."""
+    with saving(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RunError(f"another process is training {out}; wait for it, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def saving(out: Path) -> Iterator[None]:
+    """Say what to do when the disk refuses; what was saved before is still whole."""
+    try:
+        yield
+    except Exception as error:  # safetensors and tokenizers have errors of their own
+        raise RunError(
+            f"cannot write to {out}: {error}; make room and go on with --resume"
+        ) from error

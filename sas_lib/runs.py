@@ -43,6 +43,7 @@ MODULES = tuple(
     for name in (
         "batches blimp corpus learner measures minimal_pairs model ngrams parallel pretraining"
         " regularizer run_state runs settings text throughput toy_english treebank uas"
+        " validation"
     ).split()
 )
 

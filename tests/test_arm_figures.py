@@ -5,9 +5,6 @@ import pytest
 
 from sas_lib import arm_figures, charts
 
-# Differences that are the same in every seed are what these tests are about.
-pytestmark = pytest.mark.filterwarnings("ignore:Precision loss")
-
 STEPS = [0, 10, 100, 1000]
 ARMS = {"base": 0.0, "suppress": 1.0, "release-10": 0.5, "release-100": 0.75}
 SHIFT = {"valid_loss": 1, "uas_per_relation": -1, "pairs_accuracy": -2}

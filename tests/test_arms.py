@@ -9,9 +9,6 @@ from scipy import stats
 
 from sas_lib import arms, results
 
-# Differences that are the same in every seed are what these tests are about.
-pytestmark = pytest.mark.filterwarnings("ignore:Precision loss")
-
 
 def table(values: dict[str, list[float]]) -> pd.DataFrame:
     rows = [
@@ -25,11 +22,19 @@ def table(values: dict[str, list[float]]) -> pd.DataFrame:
 
 def test_the_interval_is_students() -> None:
     values = [0.1, 0.4, 0.25, 0.3]
-    half = stats.t.ppf(0.975, 3) * np.std(values, ddof=1) / 2
+    known = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     found = arms.mean_interval(values)
     assert found["mean"] == pytest.approx(0.2625) and found["n"] == 4
-    assert found["low"] == pytest.approx(0.2625 - half)
-    assert found["high"] == pytest.approx(0.2625 + half)
+    assert (found["low"], found["high"]) == pytest.approx((known.low, known.high))
+
+
+def test_a_stricter_level_is_wider() -> None:
+    values = [0.1, 0.4, 0.25, 0.3]
+    known = stats.ttest_1samp(values, 0).confidence_interval(0.99)
+    assert arms.mean_interval(values, level=0.99)["high"] == pytest.approx(known.high)
+    metrics = table({"base": [0.0] * 4, "arm": values})
+    row = arms.against(metrics, "loss", 10, ["arm"], level=0.99).iloc[0]
+    assert row["low"] == pytest.approx(known.low)
 
 
 def test_a_single_seed_has_no_interval() -> None:

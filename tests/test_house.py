@@ -45,8 +45,6 @@ FLOORS = [
         "treebank",
         "toy_english",
         "text",
-        "blimp",
-        "glue",
         "corpus",
         "batches",
         "ngrams",
@@ -67,7 +65,7 @@ FLOORS = [
         "breaks",
         "curve_fits",
     },
-    {"learner", "throughput", "pretraining"},
+    {"learner", "throughput", "validation", "pretraining"},
     {"measures", "complexity_measures", "runs", "results", "arms", "heavy", "sweep"}
     | {"checkpoints", "catalogue"},
     {"charts", "attention_explorer", "widgets"}

@@ -40,7 +40,7 @@ from sas_lib.pretraining import (
     fork,
     pretrain,
 )
-from sas_lib.run_state import StateError, read_counters
+from sas_lib.run_state import StateError, alone, read_counters
 
 SUPPRESSED = dataclasses.replace(TINY, sas_schedule=((0, 2.0),))
 
@@ -360,3 +360,14 @@ def runs_config(out: Path) -> Any:
     settings = json.loads((out / "config.json").read_text())
     settings["sas_schedule"] = tuple(map(tuple, settings["sas_schedule"]))
     return dataclasses.replace(TINY, **settings)
+
+
+def test_two_processes_do_not_train_one_run(data: Data, unbroken: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pretrain(out, TINY, data, [count_words], quiet=True, stop_at=5)
+    before = files(out)
+    with alone(out), pytest.raises(RunError, match=r"another process is training .*run"):
+        pretrain(out, TINY, data, [count_words], resume=True, quiet=True)
+    assert files(out) == before
+    pretrain(out, TINY, data, [count_words], resume=True, quiet=True)
+    same_runs(unbroken, out)

@@ -161,6 +161,7 @@ COLUMNS = ["run", "seed", "step", "metric", "value"]
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
+    from sas_lib.checkpoints import read_measures
     from sas_lib.onsets import CurveError
 
     config = file.parent / "config.json"
@@ -171,11 +172,12 @@ def _lines(file: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-            row = {"run": file.resolve().parent.name, "seed": seed, **row}
             rows.append({**row, "step": int(row["step"]), "metric": str(row["metric"])})
         except (ValueError, KeyError, TypeError) as error:
             raise CurveError(f"{file} line {number} is no row of metrics: {error}") from error
-    return rows
+    if file.name == "metrics.jsonl":  # and what `sas measure` added after the run
+        rows += read_measures(file.parent)
+    return [{"run": file.resolve().parent.name, "seed": seed, **row} for row in rows]
 
 
 def select(

@@ -54,7 +54,7 @@ def main(workload: str, contestant: str, threads: str, *options: str) -> None:
     from benchmarks.comparisons import WORKLOADS
 
     torch.set_num_threads(int(threads))
-    if contestant == "minicons":
+    if contestant.startswith("minicons"):
         import minicons.scorer  # noqa: F401
     imported = peak_bytes()
     WORKLOADS[workload]("quick" in options).contestants[contestant]()()

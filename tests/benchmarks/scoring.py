@@ -14,10 +14,10 @@ import torch
 from transformers import BertForMaskedLM, PreTrainedTokenizerFast
 
 from benchmarks import peers
-from benchmarks.contest import Build, Round, Unavailable, Workload, timed
+from benchmarks.contest import Round, Unavailable, Workload, timed
 from sas_lib import toy_english
 from sas_lib.corpus import train_tokenizer
-from sas_lib.minimal_pairs import pseudo_log_likelihood
+from sas_lib.minimal_pairs import WINDOW, pseudo_log_likelihood
 from sas_lib.model import WordBatch, pieces_to_words, small_bert, word_batch
 from sas_lib.treebank import Sentence, read_conllu
 from sas_lib.uas import score_arcs, score_maps
@@ -181,31 +181,61 @@ def scoring(quick: bool) -> Workload:
 # --- pseudo-log-likelihood ------------------------------------------------------------
 
 
+def texts_of(n: int) -> tuple[list[str], PreTrainedTokenizerFast]:
+    """Toy English sentences, all different, and a tokenizer of them."""
+    drawn = dict.fromkeys(" ".join(s.words) for s in toy_english.sentences(2 * n, seed=6))
+    texts = list(islice(drawn, n))
+    return texts, train_tokenizer(texts, VOCABULARY)
+
+
 def pll(quick: bool) -> Workload:
-    """Pseudo-log-likelihoods of toy English sentences, all different."""
-    many = 200 if quick else 2000
-    few = many // 10
-    drawn = dict.fromkeys(" ".join(s.words) for s in toy_english.sentences(2 * many, seed=6))
-    texts = list(islice(drawn, many))
-    tokenizer = train_tokenizer(texts, VOCABULARY)
+    """Pseudo-log-likelihoods; minicons with several numbers of sentences at a time."""
+    texts, tokenizer = texts_of(20 if quick else 100)
     model = model_of(quick)
 
-    def ours(n: int) -> Build:
-        return lambda: timed(lambda: pseudo_log_likelihood(model, tokenizer, texts[:n]))
+    def ours() -> Round:
+        return timed(lambda: pseudo_log_likelihood(model, tokenizer, texts))
 
-    def minicons() -> Round:
+    def minicons(at_a_time: int) -> Round:
         if importlib.util.find_spec("minicons") is None:
             raise Unavailable("minicons is not installed: pip install minicons")
-        scores = peers.minicons_scorer(model, tokenizer)
-        return timed(lambda: scores(texts[:few]))
+        scores = peers.minicons_scorer(model, tokenizer, at_a_time)
+        return timed(lambda: scores(texts))
 
     return Workload(
         title="Pseudo-log-likelihoods",
         unit="sentences",
-        units=few,
-        shape=shape_of(model, sentences=few, many=many),
-        contestants={"ours": ours(few), "minicons": minicons, "ours_many": ours(many)},
+        units=len(texts),
+        shape=shape_of(model, sentences=len(texts)),
+        contestants={"ours": ours}
+        | {f"minicons_{n}": partial(minicons, n) for n in (1, 8, 100)},
     )
 
 
-WORKLOADS: dict[str, Callable[[bool], Workload]] = {"uas": uas, "scoring": scoring, "pll": pll}
+def stream(quick: bool) -> Workload:
+    """Pseudo-log-likelihoods of more sentences than are read at a time, by a tiny model.
+
+    Of several windows in either case: in the first ones the allocators are still filling.
+    """
+    few = 50 if quick else 4 * WINDOW
+    texts, tokenizer = texts_of(4 * few)
+    model = model_of(quick=True)
+
+    def ours(n: int) -> Round:
+        return timed(lambda: pseudo_log_likelihood(model, tokenizer, texts[:n]))
+
+    return Workload(
+        title="Pseudo-log-likelihoods, many",
+        unit="sentences",
+        units=few,
+        shape=shape_of(model, sentences=few, many=len(texts)),
+        contestants={"quarter": partial(ours, few), "all": partial(ours, len(texts))},
+    )
+
+
+WORKLOADS: dict[str, Callable[[bool], Workload]] = {
+    "uas": uas,
+    "scoring": scoring,
+    "pll": pll,
+    "stream": stream,
+}
