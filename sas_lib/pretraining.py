@@ -100,24 +100,18 @@ def pretrain(
             batch.
     """
     parallel = Parallel(check_start(out, resume, device))
-    with alone(Path(out)) if parallel.is_main else nullcontext():
-        return _pretrain(Path(out), config, data, measures, parallel, quiet, stop_at, keep)
-
-
-def _pretrain(
-    out: Path,
-    config: Config,
-    data: Data,
-    measures: list[Measure],
-    parallel: Parallel,
-    quiet: bool,
-    stop_at: int | None,
-    keep: int | None,
-) -> Path:
-    run = _Run(out, config, data, parallel, keep)
+    run = _Run(Path(out), config, data, parallel, keep)
     parallel.wait()  # the main process writes only what all have read
-    step = run.start()
-    parallel.wait()
+    with alone(run.out) if parallel.is_main else nullcontext():
+        step = run.start()
+        parallel.wait()
+        return _train(run, step, measures, quiet, stop_at)
+
+
+def _train(
+    run: _Run, step: int, measures: list[Measure], quiet: bool, stop_at: int | None
+) -> Path:
+    config, parallel = run.config, run.parallel
     due = set(checkpoint_steps(config))
     end = config.steps if stop_at is None else min(stop_at, config.steps)
     quiet = quiet or not parallel.is_main
@@ -130,7 +124,9 @@ def _pretrain(
             if (parallel.size == 1 or step % 50 == 0) and parallel.any(stopping()):
                 run.save_state(step)
                 if parallel.is_main:
-                    print(f"\nStopped at step {step}; saved: go on with --resume --out {out}")
+                    print(
+                        f"\nStopped at step {step}; saved: go on with --resume --out {run.out}"
+                    )
                 raise KeyboardInterrupt
             if step >= end:
                 run.save_state(step)

@@ -25,7 +25,8 @@ from conftest import parsed_sentence
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
-from sas_lib import learner, pretraining
+from sas_lib import learner
+from sas_lib import validation as held
 from sas_lib.batches import MaskedBatch
 from sas_lib.corpus import encode
 from sas_lib.learner import Learner, parameter_groups
@@ -38,13 +39,13 @@ from sas_lib.pretraining import (
     finished,
     fork,
     pretrain,
-    validation,
 )
 from sas_lib.regularizer import random_heads
-from sas_lib.run_state import read_counters
+from sas_lib.run_state import LOCK, read_counters
 from sas_lib.settings import CONFIGS, Config, checkpoint_steps
 from sas_lib.text import CorpusError
 from sas_lib.treebank import Sentence
+from sas_lib.validation import validation
 
 TIMED = ("tokens_per_second", "flops_utilisation")  # these alone differ between equal runs
 TINY = Config(
@@ -92,8 +93,15 @@ def without_speed(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row["metric"] not in TIMED]
 
 
+def held_out(data: Data) -> tuple[Any, ...]:
+    """What ``validation`` takes beside the model."""
+    return data.tokenizer, data.valid, TINY.mask_rate
+
+
 def files(run: Path) -> set[str]:
-    return {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    """All but the lock, which says nothing of the run."""
+    found = (str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
+    return {name for name in found if name != LOCK}
 
 
 def same_runs(one: Path, other: Path) -> None:
@@ -203,7 +211,9 @@ def test_checkpoints_load_and_are_the_model_that_was_measured(
         assert tokenizer.get_vocab() == data.tokenizer.get_vocab()
         at = {row["metric"]: row["value"] for row in rows if row["step"] == step}
         assert at["size"] == count_words(model, tokenizer)[0]["value"]
-        assert at["valid_loss"] == pytest.approx(validation(model, data, TINY)[0], rel=1e-6)
+        assert at["valid_loss"] == pytest.approx(
+            validation(model, *held_out(data))[0], rel=1e-6
+        )
     assert json.loads((unbroken / "config.json").read_text()) == TINY.as_json()
     assert not [name for name in files(unbroken) if name.endswith((".part", ".bin", ".pt"))]
 
@@ -230,10 +240,10 @@ def test_train_loss_is_the_mean_since_the_last_checkpoint(
 def test_validation_is_masked_alike_each_time(unbroken: Path, data: Data) -> None:
     model, _ = load(unbroken / "checkpoints" / "step-000012")
     torch.manual_seed(5)
-    first = validation(model, data, TINY)[0]
-    assert validation(model, data, TINY)[0] == first
+    first = validation(model, *held_out(data))[0]
+    assert validation(model, *held_out(data))[0] == first
     # Other batches are other masks, but the mean over all masked pieces stays about the same.
-    assert validation(model, data, TINY, batch_size=4)[0] == pytest.approx(first, abs=0.3)
+    assert validation(model, *held_out(data), batch_size=4)[0] == pytest.approx(first, abs=0.3)
 
 
 def test_a_small_corpus_is_learnt_by_heart(
@@ -683,14 +693,14 @@ def test_gold_arc_attention_is_that_of_all_maps(
         a, b = parsed.valid.starts[sentence], parsed.valid.starts[sentence + 1]
         heads_of[place] = parsed.valid.heads[a:b]  # type: ignore[index]
     inputs: list[tuple[torch.Tensor, torch.Tensor]] = []
-    original = pretraining.masked_lm_loss
+    original = held.masked_lm_loss
 
     def spy(model: Any, ids: torch.Tensor, mask: torch.Tensor, *args: Any) -> torch.Tensor:
         inputs.append((ids, mask))
         return original(model, ids, mask, *args)
 
-    monkeypatch.setattr(pretraining, "masked_lm_loss", spy)
-    _, value = validation(model, parsed, TINY, batch_size=size)
+    monkeypatch.setattr(held, "masked_lm_loss", spy)
+    _, value = validation(model, *held_out(parsed), batch_size=size)
     found, place = [], 0
     for ids, mask in inputs:
         assert (ids == tokenizer.mask_token_id).any(), "as in training, pieces are masked"
@@ -709,7 +719,7 @@ def test_gold_arc_attention_is_that_of_all_maps(
 
 def test_without_a_parse_there_is_no_gold_arc_attention(unbroken: Path, data: Data) -> None:
     model, _ = load(unbroken / "checkpoints" / "step-000012")
-    assert validation(model, data, TINY)[1] is None
+    assert validation(model, *held_out(data))[1] is None
     assert not column(unbroken, "gold_arc_attention")
 
 
