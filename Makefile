@@ -8,9 +8,8 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 PAGE := _build/html/index.html
 
-# What the charts in the chapters are made of, besides the chapters themselves.
-SOURCES := _config.yml _toc.yml $(shell find sas_lib book/_ext book/results \
-	-type f -not -path '*/__pycache__/*' 2>/dev/null)
+# What shapes every page. What single pages are made from, book/_ext/freshness.py watches.
+LAYOUT := _config.yml _toc.yml $(wildcard book/_ext/*.py book/_ext/*.jinja)
 
 .DEFAULT_GOAL := help
 .PHONY: help install book test bench heavy lint format address clean
@@ -47,10 +46,10 @@ book: $(STAMP) _build/.fresh ## build the book; prints the page to open
 	@echo "The book is ready. Open this page in a browser:"
 	@echo "  $(CURDIR)/$(PAGE)"
 
-# A chapter's stored outputs know nothing of the library and the results behind them,
-# and pages that left the contents stay behind: a change there starts the book afresh.
-_build/.fresh: $(SOURCES) $(STAMP)
-	@rm -rf _build/.jupyter_cache _build/.doctrees _build/html
+# Pages that left the contents stay behind, and the others keep their old menu: a change there
+# lays all pages out anew. With other packages the chapters are executed again as well.
+_build/.fresh: $(LAYOUT) $(STAMP)
+	@rm -rf _build/.doctrees _build/html $(if $(filter $(STAMP),$?),_build/.jupyter_cache)
 	@mkdir -p _build && touch $@
 
 test: $(STAMP) ## run the tests
@@ -59,12 +58,8 @@ test: $(STAMP) ## run the tests
 bench: $(STAMP) ## compare the speed with named peers; make bench ARGS=--help
 	cd tests && ../$(PY) -m benchmarks $(ARGS)
 
-heavy: $(STAMP) ## run the long experiments again (some seven hours on two cores)
-	cd book/heavy && ../../$(BIN)/papermill toy_runs.ipynb toy_runs.out.ipynb
-	cd book/heavy && ../../$(BIN)/papermill toy_interventions.ipynb toy_interventions.out.ipynb
-	@if [ -n "$$SAS_DATA" ]; then \
-		cd book/heavy && ../../$(BIN)/papermill real_first_run.ipynb real_first_run.out.ipynb; \
-	else echo "SAS_DATA is not set: the run on real English is left out."; fi
+heavy: $(STAMP) ## run the long experiments whose results are not fresh (hours)
+	$(BIN)/sas heavy run
 	$(PY) book/_ext/readme_figure.py
 
 lint: $(STAMP) ## check style and types

@@ -7,7 +7,8 @@ their difference is taken within a seed: what seeds do by themselves drops out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,20 +16,39 @@ from scipy import stats
 
 from sas_lib import results
 
+KINDS = ("arm", "run", "metric", "detail", "direction")
 
-def load(name: str = "toy_interventions") -> pd.DataFrame:
-    """The metrics of a bundle of arms, with a column ``arm``.
+
+def load(*names: str) -> pd.DataFrame:
+    """The metrics of bundles of arms, together, with a column ``arm``.
 
     Raises:
         results.BundleError: there is no such bundle, or its manifest names no arms.
     """
-    described = results.manifest(name)["parameters"].get("runs", {})
-    arms = {run: about["arm"] for run, about in described.items()}
+    tables = pd.concat([_of_bundle(name) for name in names], ignore_index=True)
+    return tables.astype(dict.fromkeys(KINDS, "category"))
+
+
+def described(*names: str) -> dict[str, dict[str, Any]]:
+    """What the manifests of bundles say of each run: its arm, its seed, its schedule.
+
+    Raises:
+        results.BundleError: there is no such bundle.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        found |= results.manifest(name)["parameters"].get("runs", {})
+    return found
+
+
+def _of_bundle(name: str) -> pd.DataFrame:
+    arms = {run: about["arm"] for run, about in described(name).items()}
     metrics = results.load(name)
     found = metrics["run"].astype(str).map(arms)
     if found.isna().any():
         raise results.BundleError(f"the manifest of {name!r} does not say each run's arm")
-    return metrics.assign(arm=found.astype("category"))
+    # As objects, since the categories of two bundles differ.
+    return metrics.assign(arm=found).astype(dict.fromkeys(KINDS, object))
 
 
 def at(metrics: pd.DataFrame, metric: str, step: int) -> pd.DataFrame:
@@ -50,6 +70,16 @@ def mean_interval(
     if n > 1:
         half = float(stats.t.ppf((1 + level) / 2, n - 1) * stats.sem(there))
     return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
+
+
+def told(found: Mapping[str, float], digits: int = 2, signed: bool = True) -> str:
+    """A ``mean_interval`` in words: the mean, and in brackets the interval and the number of
+    values."""
+    form = f"{'+' if signed else ''}z,.{digits}f"
+    if found["n"] < 2:
+        return f"{found['mean']:{form}} [one seed]".replace("-", "−")
+    low, high = (f"{found[end]:{form}}" for end in ("low", "high"))
+    return f"{found['mean']:{form}} [{low}, {high}; {found['n']:.0f}]".replace("-", "−")
 
 
 def against(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from sas_lib import complexity_measures, runs, toy_english, uas
+from sas_lib import complexity_measures, predictors, runs, toy_english, uas
 from sas_lib.blimp import read_pairs
 from sas_lib.checkpoints import MeasureError, Planned, initial_model
 from sas_lib.finetune import Recipe, each_run
@@ -165,20 +165,20 @@ def long_arc_rows(arcs: uas.Arcs) -> list[Row]:
     The baselines are fixed offsets of any length, chosen on the same arcs: one for all, and
     one for each relation, in sample and held out. None where there are no such arcs.
     """
-    long = (np.abs(arcs.distance) >= LONG) & (arcs.relation.astype(str) != "punct")
-    if not long.any():
+    arcs = arcs.select(np.abs(arcs.distance) >= LONG).scored()
+    if not len(arcs.relation):
         return []
-    arcs = arcs.select(long)
     figures = [row for row in uas_rows(uas.summarise(arcs)) if "detail" not in row]
     rows = [_renamed("long", row) for row in figures if row["metric"].startswith("uas")]
     rows = [row for row in rows if "beyond" not in row["metric"]]
     hit = arcs.distance[:, None] == np.unique(arcs.distance)  # [arcs, offsets]
-    groups = uas.relation_groups(arcs.relation)
-    chosen = uas.choose_per_relation(hit, groups)
+    groups = predictors.relation_groups(arcs.relation)
+    chosen = predictors.choose_per_relation(hit, groups)
+    held_out = predictors.held_out_hits(hit, groups, arcs.sentence)
     baselines = {
         "offset": hit.mean(0).max(),
-        "offset_per_relation": uas.hits(hit, groups, chosen).mean(),
-        "offset_per_relation_held_out": uas.held_out_hits(hit, groups, arcs.sentence).mean(),
+        "offset_per_relation": predictors.hits(hit, groups, chosen).mean(),
+        "offset_per_relation_held_out": held_out.mean(),
     }
     rows += [
         {"metric": f"long_baseline_{name}", "value": float(value)}

@@ -27,6 +27,7 @@ from transformers import (
 
 from sas_lib.glue import TASKS
 from sas_lib.model import autocast, max_pieces
+from sas_lib.sentence_batches import padded
 from sas_lib.task_scores import hans_scores, majority, scores
 from sas_lib.toy_english import Example
 
@@ -101,18 +102,10 @@ class Encoded:
 
     def batch(self, rows: Sequence[int], pad: int) -> dict[str, Tensor]:
         """The inputs of some examples, padded, each [rows, longest]."""
-        longest = max(len(self.ids[row]) for row in rows)
-
-        def padded(lists: list[list[int]], fill: int) -> Tensor:
-            return torch.tensor([lists[r] + [fill] * (longest - len(lists[r])) for r in rows])
-
-        lengths = torch.tensor([len(self.ids[row]) for row in rows])
-        inputs = {
-            "input_ids": padded(self.ids, pad),
-            "attention_mask": (torch.arange(longest) < lengths.unsqueeze(1)).long(),
-        }
+        ids, mask = padded([self.ids[row] for row in rows], pad)
+        inputs = {"input_ids": ids, "attention_mask": mask}
         if self.types is not None:
-            inputs["token_type_ids"] = padded(self.types, 0)
+            inputs["token_type_ids"], _ = padded([self.types[row] for row in rows], 0)
         return inputs
 
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from sas_lib import minimal_pairs, uas
 from sas_lib.model import autocast, word_attention, word_batch
 from sas_lib.ngrams import BigramModel
+from sas_lib.predictors import relation_groups
 from sas_lib.pretraining import Measure, Row
 from sas_lib.sentence_batches import length_groups
 from sas_lib.treebank import ROOT, Sentence
@@ -76,16 +77,12 @@ def uas_rows(figures: dict[str, Any]) -> list[Row]:
     return [row for row in rows if row["value"] is not None]
 
 
-def _without_root_and_punct(arcs: uas.Arcs) -> uas.Arcs:
-    return arcs.select((arcs.distance != 0) & (arcs.relation.astype(str) != "punct"))
-
-
 def attention_mass(arcs: uas.Arcs) -> float:
     """Mean attention on the gold arc of the (layer, head, direction) with the most of it.
 
     The continuous twin of ``best_head`` (the study's "scores" variant).
     """
-    attention = _without_root_and_punct(arcs).attention
+    attention = arcs.scored().attention
     return float(attention.reshape(len(attention), -1).mean(0).max())
 
 
@@ -130,9 +127,9 @@ def _linked_and_not(heads: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
 
 def head_relation_rows(arcs: uas.Arcs) -> list[Row]:
     """UAS of every (relation, layer, head, direction)."""
-    arcs = _without_root_and_punct(arcs)
+    arcs = arcs.scored()
     rows: list[Row] = []
-    for relation, where in uas.relation_groups(arcs.relation).items():
+    for relation, where in relation_groups(arcs.relation).items():
         for (layer, head, direction), value in np.ndenumerate(arcs.correct[where].mean(0)):
             rows.append(
                 {

@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sas_lib.model import logits_at, max_pieces
+from sas_lib.sentence_batches import padded
 
 Method = Literal["pll", "within_word_l2r"]
 Progress = Callable[[int], object]
@@ -140,21 +141,15 @@ def _score(
     mask = int(tokenizer.mask_token_id)
     device = next(model.parameters()).device
     for batch in _batches(distinct, batch_pieces):
-        owner, start, end = np.asarray(batch).T  # each [copies]
-        ids, attended = _padded([distinct[o].ids for o in owner])  # [copies, length]
-        labels = ids[np.arange(len(ids)), start]
-        columns = np.arange(ids.shape[1])
+        owner, start, end = torch.tensor(batch).T  # each [copies]
+        ids, attended = padded([distinct[o].ids for o, *_ in batch], 0)  # [copies, length]
+        copies, columns = torch.arange(len(ids)), torch.arange(ids.shape[1])
+        labels = ids[copies, start]
         ids[(columns >= start[:, None]) & (columns < end[:, None])] = mask
-        logits = logits_at(
-            model,
-            torch.from_numpy(ids).to(device),
-            torch.from_numpy(attended).to(device),
-            torch.from_numpy(np.arange(len(ids)) * ids.shape[1] + start).to(device),
-        )
-        surprisal = cross_entropy(
-            logits.float(), torch.from_numpy(labels).to(device), reduction="none"
-        )
-        np.subtract.at(scores, owner, surprisal.double().cpu().numpy())
+        places = (copies * ids.shape[1] + start).to(device)
+        logits = logits_at(model, ids.to(device), attended.to(device), places)
+        surprisal = cross_entropy(logits.float(), labels.to(device), reduction="none")
+        np.subtract.at(scores, owner.numpy(), surprisal.double().cpu().numpy())
         if progress is not None:
             last = {o for o, s, _ in batch if s == distinct[o].spans[-1][0]}
             progress(sum(times[distinct[o]] for o in last))
@@ -175,16 +170,6 @@ def _batches(
             waiting.append((number, start, end))
     if waiting:
         yield waiting
-
-
-def _padded(rows: list[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
-    """Piece numbers and attention mask, int64 [rows, longest]."""
-    ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
-    attended = np.zeros_like(ids)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-        attended[number, : len(row)] = 1
-    return ids, attended
 
 
 def accuracy(good: np.ndarray, bad: np.ndarray) -> float:

@@ -188,8 +188,8 @@ def over_seeds(
     Raises:
         CurveError: as ``checked``, or fewer than two seeds.
     """
-    x, y = checked(steps, np.atleast_2d(np.asarray(curves, dtype=float)).T)  # [n, seeds]
-    return _over_columns(x, y, rule, level, draws, seed)
+    by_step = np.atleast_2d(np.asarray(curves, dtype=float)).T  # [n, seeds]
+    return over_items(steps, by_step, rule, level, draws, seed)
 
 
 def over_items(
@@ -209,19 +209,13 @@ def over_items(
     Raises:
         CurveError: as ``checked``, or fewer than two items.
     """
-    x, y = checked(steps, items)
-    return _over_columns(x, y, rule, level, draws, seed)
-
-
-def _over_columns(
-    steps: np.ndarray, values: np.ndarray, rule: Rule, level: float, draws: int, seed: int
-) -> Interval | None:
+    x, values = checked(steps, items)
     n = values.shape[1] if values.ndim == 2 else 1
     if n < 2:
         raise CurveError(f"a bootstrap needs at least 2 seeds or items; got {n}")
     picked = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
     shapes, back = np.unique(picked, axis=0, return_inverse=True)
-    found = rule(steps, values @ shapes.T / n)[back.ravel(), 0]
+    found = rule(x, values @ shapes.T / n)[back.ravel(), 0]
     tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - level) / 2, n - 1))
     return spread(found, tail)
 

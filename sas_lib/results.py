@@ -9,23 +9,21 @@ the figures need. pandas alone can read it.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sas_lib.checkpoints import read_measures
-
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
+WRITE_TO = "SAS_RESULTS_TO"  # of the environment: where bundles are written, if not there
 COLUMNS = [
     "run",
     "seed",
@@ -58,6 +56,8 @@ def read_run(run: str | os.PathLike[str], name: str | None = None) -> pd.DataFra
     Raises:
         BundleError: the folder holds no finished metrics.
     """
+    from sas_lib.checkpoints import read_measures  # brings torch, which nothing else here needs
+
     run = Path(run)
     try:
         config = json.loads((run / "config.json").read_text())
@@ -77,61 +77,96 @@ def read_run(run: str | os.PathLike[str], name: str | None = None) -> pd.DataFra
     )
 
 
-def source_hash(module: str) -> str:
-    """SHA-256 of a module's source, of a package's every file."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise BundleError(f"no module {module} to hash")
-    origin = Path(spec.origin)
-    files = sorted(origin.parent.rglob("*")) if spec.submodule_search_locations else [origin]
-    digest = hashlib.sha256()
-    for file in files:
-        if file.suffix in {".py", ".toml"}:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
 def write(
     name: str,
     metrics: pd.DataFrame,
+    record: Mapping[str, Any],
     parameters: Mapping[str, Any],
-    modules: Iterable[str],
-    wall_seconds: float,
     tables: Mapping[str, pd.DataFrame] | None = None,
+    files: Mapping[str, Path] | None = None,
     data: Mapping[str, str] | None = None,
     device: str = "cpu",
     note: str = "",
+    **more: Any,
 ) -> Path:
     """Write a bundle, whole or not at all; one of the same name is replaced.
 
-    modules: the library modules that made it. data: name to SHA-256 of what was read.
+    record: of ``heavy.begin``: the code that it was made with (``code``), since when
+    (``began``), and by which ``notebook``, if by one.
+    parameters: the settings of the runs. files: files and folders to copy in, by the name
+    that they get. data: name to SHA-256 of what was read. more: what
+    else the manifest is to tell.
     """
+    now = datetime.datetime.now(datetime.UTC)
     manifest = {
         "name": name,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": now.date().isoformat(),
+        "notebook": record.get("notebook"),
         "parameters": dict(parameters),
         "seeds": sorted({int(seed) for seed in metrics["seed"]}),
-        "code": {module: source_hash(module) for module in sorted(modules)},
+        "code": record["code"],
         "data": dict(data or {}),
         "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
-        "device": {"kind": device, "cpus": os.cpu_count(), "machine": platform.machine()},
-        "wall_seconds": round(wall_seconds, 1),
+        "device": {"kind": device, **describe_device(device)},
+        "wall_seconds": round(now.timestamp() - record["began"], 1),
+        **more,
         "note": note,
     }
-    target = folder() / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
-    try:
-        (part / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    target = Path(os.environ.get(WRITE_TO) or folder()) / name
+    with tempfile.TemporaryDirectory() as part:
+        made = Path(part) / name
+        made.mkdir()
+        (made / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         for table, frame in {"metrics": metrics, **(tables or {})}.items():
-            frame.to_parquet(part / f"{table}.parquet", index=False, compression="zstd")
-        part.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        part.replace(target)
+            frame.to_parquet(made / f"{table}.parquet", index=False, compression="zstd")
+        for inside, source in (files or {}).items():
+            put(source, made / inside)
+        return put(made, target)
+
+
+def describe_device(device: str) -> dict[str, Any]:
+    """What the manifest says of a device: its name, and the machine around it."""
+    about = {"cpus": os.cpu_count(), "machine": platform.machine()}
+    if device.startswith("cuda"):
+        import torch
+
+        about["name"] = torch.cuda.get_device_name(device)
+    return about
+
+
+def put(made: Path, target: Path) -> Path:
+    """Put a file or folder in its place, whole, instead of what was there.
+
+    It is copied beside its place first, as another file system may hold it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as beside:
+        new, old = Path(beside) / "new", Path(beside) / "old"
+        if made.is_dir():
+            shutil.copytree(made, new)
+        else:
+            shutil.copy(made, new)
+        if target.is_dir():
+            target.replace(old)
+        return new.replace(target)
+
+
+@contextmanager
+def writing_to(place: Path) -> Iterator[None]:
+    """While it lasts, bundles are written to ``place``, by processes begun here too."""
+    before = os.environ.get(WRITE_TO)
+    os.environ[WRITE_TO] = str(place.resolve())
+    try:
+        yield
     finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return target
+        del os.environ[WRITE_TO]
+        if before is not None:
+            os.environ[WRITE_TO] = before
+
+
+def names() -> list[str]:
+    """The bundles that there are."""
+    return sorted(path.parent.name for path in folder().glob("*/manifest.json"))
 
 
 def load(name: str, table: str = "metrics") -> pd.DataFrame:
@@ -142,10 +177,8 @@ def load(name: str, table: str = "metrics") -> pd.DataFrame:
     """
     path = folder() / name / f"{table}.parquet"
     if not path.exists():
-        there = sorted(p.parent.name for p in folder().glob("*/manifest.json"))
-        raise BundleError(
-            f"no {table} in a bundle {name!r}; there are: {', '.join(there) or '-'}"
-        )
+        there = ", ".join(names()) or "-"
+        raise BundleError(f"no {table} in a bundle {name!r}; there are: {there}")
     return pd.read_parquet(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -48,12 +49,10 @@ def length_groups(lengths: Sequence[int], batch_pieces: int) -> Iterator[list[in
 
 def padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """``input_ids`` and ``attention_mask``, each int64 [rows, longest]."""
-    ids = torch.full((len(rows), max(map(len, rows))), pad_id)
-    mask = torch.zeros_like(ids)
-    for row, pieces in enumerate(rows):
-        ids[row, : len(pieces)] = torch.as_tensor(pieces)
-        mask[row, : len(pieces)] = 1
-    return ids, mask
+    longest = max(map(len, rows))
+    ids = np.array([[*row, *[pad_id] * (longest - len(row))] for row in rows], dtype=np.int64)
+    lengths = torch.tensor([*map(len, rows)])
+    return torch.from_numpy(ids), (torch.arange(longest) < lengths[:, None]).long()
 
 
 def special_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:

@@ -2,46 +2,48 @@
 
 On two cores, two processes of one thread each train more steps a second than one process
 of two threads, or than several models stacked in one (the appendix on speed has the
-figures), so a sweep is a pool of processes.
+figures), so each run has a process of its own: a worker of dask.distributed, here or on the
+reader's own cluster. When a worker is lost, another takes its run up at the last saved state.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import multiprocessing
 import os
+import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from sas_lib import runs
 from sas_lib.pretraining import STATE, finished, fork, pretrain
-from sas_lib.run_state import read_counters
+from sas_lib.run_state import RunError, read_counters
 from sas_lib.settings import Config
+from sas_lib.sweep_workers import SweepError, cluster, look, reason, shared, undisturbed
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @dataclass(frozen=True)
 class Job:
     """One run of a sweep.
 
-    forks: step to name, runs that are this one up to that step and then go on under the
-    schedule of the job of that name (which comes later in the sweep).
+    forks: step to job, runs that are this one up to that step and then go on under their own
+    schedule. They are left off on the way, and trained to their end when their turn comes,
+    in this sweep or in another one.
     stop_at: leave the run unfinished at this step.
     """
 
     name: str
     config: Config
-    forks: dict[int, str] = field(default_factory=dict)
+    forks: dict[int, Job] = field(default_factory=dict)
     stop_at: int | None = None
-
-
-class SweepError(RuntimeError):
-    """Runs of a sweep that failed; the message names them."""
 
 
 def sweep(
@@ -49,74 +51,136 @@ def sweep(
     jobs: Sequence[Job],
     workers: int = 2,
     threads: int = 1,
+    scheduler: str | None = None,
     sentences: int = 100_000,
     quiet: bool = False,
+    device: str = "cpu",
 ) -> Iterator[Path]:
-    """Train the jobs on toy English, ``workers`` at a time; yields each finished run folder.
+    """Train the jobs on toy English, one a worker; yields each finished run folder.
 
     Started again after an interruption, it goes on: finished runs are yielded at once, begun
-    ones resumed. One run's failure does not stop the others.
+    ones resumed from their last checkpoint. One run's failure does not stop the others. A job
+    that is another's fork waits until that one has left it its state.
+
+    workers: how many processes to start on this machine.
+    threads: torch's threads in each worker.
+    scheduler: the address of a dask scheduler, to use its workers instead. They must see
+    ``folder`` under the same path, have this library, and take one task at a time (``dask
+    worker ADDRESS --nworkers 8 --nthreads 1``; see ``sweep_workers``); they may come and go.
 
     Raises:
-        SweepError: at the end, when runs failed.
+        SweepError: at the end, when runs failed; at once, when the jobs do not fit together
+            or the cluster cannot be used.
     """
     folder = Path(folder)
-    by_name = {job.name: job for job in jobs}
-    if len(by_name) < len(jobs):
-        raise SweepError("two jobs of the sweep have the same name")
-    if missing := {name for job in jobs for name in job.forks.values()} - by_name.keys():
-        raise SweepError(f"forks to runs not in the sweep: {', '.join(sorted(missing))}")
-    context = multiprocessing.get_context("spawn")  # a fork would share torch's threads
+    _check(jobs)
     failed = []
-    with (
-        ProcessPoolExecutor(workers, context, torch.set_num_threads, (threads,)) as pool,
-        tqdm(total=len(jobs), desc="runs", disable=quiet) as bar,
-    ):
-        pending = iter(jobs)
-        waiting: dict[Future[None], Job] = {}
-
-        def start() -> None:
-            # No more than are trained at once: what a pool has taken in cannot be called off.
-            for job in itertools.islice(pending, workers - len(waiting)):
-                forked = {step: by_name[name] for step, name in job.forks.items()}
-                waiting[pool.submit(train, folder, job, forked, sentences)] = job
-
-        try:
-            start()
-            while waiting:
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    job = waiting.pop(future)
+    with tqdm(total=len(jobs), desc="runs", disable=quiet) as bar:
+        left = []
+        for job in jobs:
+            if _complete(folder, job):
+                bar.update()
+                yield folder / job.name
+            else:
+                left.append(job)
+        if left:
+            with cluster(scheduler, workers) as client, shared(client, folder) as marker:
+                for job, error in _train_all(client, marker, left, sentences, threads, device):
                     bar.update()
-                    if error := future.exception():
+                    if error:
                         failed.append(f"{job.name}: {error}")
                     else:
                         yield folder / job.name
-                start()
-        finally:
-            pool.shutdown(wait=True)
     if failed:
         raise SweepError(f"{len(failed)} of {len(jobs)} runs failed: " + "; ".join(failed))
 
 
-def train(folder: Path, job: Job, forked: dict[int, Job], sentences: int) -> None:
+def _check(jobs: Sequence[Job]) -> None:
+    places = {job.name: place for place, job in enumerate(jobs)}
+    if len(places) < len(jobs):
+        raise SweepError("two jobs of the sweep have the same name")
+    for job in jobs:
+        for fork_ in job.forks.values():
+            if places.get(fork_.name, len(jobs)) <= places[job.name]:
+                raise SweepError(f"{fork_.name} is a fork of {job.name} and must come after it")
+
+
+def _complete(folder: Path, job: Job) -> bool:
+    out = folder / job.name
+    try:
+        return bool(finished(out, job.config)) or _standing(out) == job.stop_at
+    except RunError:
+        return False  # a damaged state is reported as this run's failure
+
+
+def _train_all(
+    client: Client, marker: Path, jobs: Sequence[Job], sentences: int, threads: int, device: str
+) -> Iterator[tuple[Job, object]]:
+    """Train the jobs, begun in their order; yields each, with its error if any, at its end."""
+    from distributed import wait
+
+    folder = marker.parent
+    parents = {fork_.name: (job.name, at) for job in jobs for at, fork_ in job.forks.items()}
+    waiting, running = list(jobs), dict[Any, Job]()
+
+    def must_wait(job: Job) -> bool:
+        parent, step = parents.get(job.name, ("", 0))
+        return parent in under_way and _will_fork(folder / parent, step, folder / job.name)
+
+    while waiting or running:
+        under_way = {job.name for job in (*waiting, *running.values())}
+        try:
+            # No more than are trained at once: the next one may be a fork by then.
+            free = max(1, len(client.nthreads())) - len(running)
+            for job in [job for job in waiting if not must_wait(job)][: max(0, free)]:
+                key = f"{job.name}-{uuid.uuid4()}"
+                task = client.submit(_task, marker, job, sentences, threads, device, key=key)
+                waiting.remove(job)
+                running[task] = job
+            with client.as_current():
+                ended = wait(list(running), timeout=1, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            continue
+        except (OSError, CancelledError) as error:
+            raise SweepError("the cluster is gone; start the sweep again to go on") from error
+        for task in ended:
+            yield running.pop(task), reason(task.exception())
+
+
+def _task(marker: Path, job: Job, sentences: int, threads: int, device: str) -> None:
+    look(marker)
+    with undisturbed(marker.parent / job.name):
+        torch.set_num_threads(threads)
+        train(marker.parent, job, sentences, device)
+
+
+def train(folder: Path, job: Job, sentences: int, device: str = "cpu") -> None:
     """Train one job to its end, leaving forks on the way."""
     out = folder / job.name
-    if finished(out, job.config) or _standing(out) == job.stop_at:
+    if _complete(folder, job):
         return
     data = runs.toy_data(job.config, sentences, quiet=True)
     measures = runs.toy_measures(data)
 
     def go_on(stop_at: int | None) -> None:
         resume = (out / "config.json").exists()
-        pretrain(out, job.config, data, measures, resume, quiet=True, stop_at=stop_at)
+        pretrain(out, job.config, data, measures, resume, device, True, stop_at)
 
-    for step, other in sorted(forked.items()):
-        if not (folder / other.name / "config.json").exists() and _standing(out) <= step:
+    for step, other in sorted(job.forks.items()):
+        if _will_fork(out, step, folder / other.name):
             go_on(stop_at=step)
             # Another worker may have begun it from the start meanwhile: that is as good.
             if not (folder / other.name / "config.json").exists():
                 fork(out, folder / other.name, other.config.sas_schedule)
     go_on(job.stop_at)
+
+
+def _will_fork(out: Path, step: int, other: Path) -> bool:
+    """Whether a run that is trained on will leave its state at ``step`` to another."""
+    try:
+        return not (other / "config.json").exists() and _standing(out) <= step
+    except RunError:
+        return False
 
 
 def _standing(out: Path) -> int:

@@ -10,8 +10,8 @@ gold head. Two figures are always given:
 - ``per_relation``: each relation's best (layer, head, direction), weighted by frequency.
 
 Both choose heads on the arcs they score. The held-out figures choose on one half of the
-sentences and score on the other, both ways round. Beside them stand positional baselines:
-a fixed offset, such as "the head is the next word".
+sentences and score on the other, both ways round (``predictors``). Beside them stand
+positional baselines: a fixed offset, such as "the head is the next word".
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sas_lib.model import WordBatch, max_pieces, word_attention, word_batch
+from sas_lib.predictors import choose_per_relation, held_out_hits, hits, relation_groups
 from sas_lib.sentence_batches import length_groups
 from sas_lib.treebank import ROOT, Sentence
 
@@ -82,6 +83,15 @@ class Arcs:
             self.n_sentences,
             self.skipped,
         )
+
+    def scored(self, include_root: bool = False, include_punct: bool = False) -> Arcs:
+        """The arcs that count: as a rule neither the root's nor those of punctuation."""
+        keep = np.ones(len(self.relation), dtype=bool)
+        if not include_root:
+            keep &= self.distance != 0
+        if not include_punct:
+            keep &= self.relation.astype(str) != "punct"
+        return self.select(keep)
 
 
 def score_arcs(
@@ -209,13 +219,7 @@ def summarise(
     Raises:
         ValueError: no arc is left.
     """
-    relation = arcs.relation.astype(str)
-    keep = np.ones(len(relation), dtype=bool)
-    if not include_root:
-        keep &= arcs.distance != 0
-    if not include_punct:
-        keep &= relation != "punct"
-    arcs = arcs.select(keep)
+    arcs = arcs.scored(include_root, include_punct)
     if not len(arcs.relation):
         raise ValueError("no arc left to score")
     n_arcs, heads = len(arcs.correct), arcs.correct.shape[2]
@@ -266,50 +270,6 @@ def summarise(
         "beyond_offset": _beyond_offset(arcs, correct, hit, missed),
         "skipped": arcs.skipped,
     }
-
-
-def relation_groups(relation: np.ndarray) -> dict[str, np.ndarray]:
-    """The arcs of each relation: label to int64 [arcs of that relation]."""
-    names, inverse = np.unique(relation.astype(str), return_inverse=True)
-    return {str(name): np.flatnonzero(inverse == i) for i, name in enumerate(names)}
-
-
-def choose_per_relation(correct: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, int]:
-    """For each relation the column of ``correct`` (bool [arcs, predictors]) that is best."""
-    return {name: int(correct[where].mean(0).argmax()) for name, where in groups.items()}
-
-
-def hits(
-    correct: np.ndarray, groups: dict[str, np.ndarray], chosen: dict[str, int]
-) -> np.ndarray:
-    """Whether each relation's chosen predictor is right: bool [arcs]."""
-    hit = np.zeros(len(correct), dtype=bool)
-    for name, where in groups.items():
-        hit[where] = correct[where, chosen[name]]
-    return hit
-
-
-def held_out_hits(
-    correct: np.ndarray, groups: dict[str, np.ndarray], sentence: np.ndarray
-) -> np.ndarray:
-    """As ``hits``, with the predictor chosen on the other half of the sentences.
-
-    The halves are the even- and odd-numbered sentences, each chosen on and scored on in
-    turn, so that every arc counts once. A relation that the other half lacks is scored by
-    the predictor that is best there over all arcs. Returns float [arcs], 1 for right, NaN
-    where the other half has no arc at all.
-    """
-    hit = np.full(len(correct), np.nan)
-    half = sentence % 2
-    for scored in (0, 1):
-        if not (half != scored).any():
-            continue
-        fallback = int(correct[half != scored].mean(0).argmax())
-        for where in groups.values():
-            own, other = where[half[where] == scored], where[half[where] != scored]
-            best = int(correct[other].mean(0).argmax()) if len(other) else fallback
-            hit[own] = correct[own, best]
-    return hit
 
 
 def _share(hit: np.ndarray) -> float | None:

@@ -1,10 +1,13 @@
-"""Fixtures that the tests share: a tiny BERT, its tokenizer, and sentences of our own."""
+"""What the tests share: a tiny BERT, its tokenizer, sentences of our own, the command line."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 # Before torch and transformers are imported: no network, and no fight over the cores.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,8 +17,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import hypothesis
 import pytest
+import torch
 from transformers import BertForMaskedLM, PreTrainedTokenizerFast
 
+from sas_lib import cli
 from sas_lib.corpus import train_tokenizer
 from sas_lib.model import small_bert
 from sas_lib.treebank import ROOT, Sentence
@@ -73,6 +78,68 @@ def sharp_bert(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> BertForMask
         layer.attention.self.query.weight.data *= 25
         layer.attention.self.key.weight.data *= 25
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def model_folder(
+    model: BertForMaskedLM,
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """``model`` and ``tokenizer`` as they are saved; write to a copy, not to this one."""
+    folder = tmp_path_factory.mktemp("model")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def spoil(folder: Path) -> None:
+    """Make one weight of a saved model NaN."""
+    model = BertForMaskedLM.from_pretrained(folder)
+    model.bert.encoder.layer[1].output.dense.weight.data[0, 0] = torch.nan
+    model.save_pretrained(folder)
+
+
+class Result(NamedTuple):
+    """What a command leaves behind: exit status, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+Sas = Callable[..., Result]
+
+
+@pytest.fixture
+def sas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sas:
+    """Run the command line in this process, through its entry point."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["sas", *map(str, arguments)])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        assert isinstance(code, int)
+        return Result(code, *capsys.readouterr())
+
+    return run
+
+
+def one_line_error(result: Result, *parts: object, printed: bool = False) -> None:
+    """The command failed with a line that has these parts.
+
+    printed: there were results before the error, which are on standard output.
+    """
+    assert result.code == 1
+    assert (result.out != "") == printed
+    message = result.err.splitlines()[-1]
+    assert message.startswith("sas: ") and "Traceback" not in result.err
+    for part in parts:
+        assert str(part) in message
 
 
 @pytest.fixture(scope="session")

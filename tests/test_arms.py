@@ -9,6 +9,8 @@ from scipy import stats
 
 from sas_lib import arms, results
 
+RECORD = {"code": {}, "began": 0.0}
+
 
 def table(values: dict[str, list[float]]) -> pd.DataFrame:
     rows = [
@@ -48,6 +50,11 @@ def test_what_seeds_do_by_themselves_drops_out() -> None:
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((0.5, 0.5, 0.5))
 
 
+def test_intervals_are_told_in_words() -> None:
+    assert arms.told(arms.mean_interval([-0.2, -0.1])) == "−0.15 [−0.79, +0.49; 2]"
+    assert arms.told(arms.mean_interval([1234.5]), 0, signed=False) == "1,234 [one seed]"
+
+
 def test_only_seeds_of_both_count() -> None:
     metrics = table({"base": [1.0, 2.0, 3.0], "arm": [float("nan"), 4.0, 3.0]})
     row = arms.against(metrics, "loss", 10, ["arm"]).iloc[0]
@@ -62,10 +69,17 @@ def test_an_arm_that_is_not_there_is_named(arm: str, step: int) -> None:
 
 def test_arms_come_from_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAS_RESULTS", str(tmp_path))
-    metrics = table({"base": [1.0]}).drop(columns="arm")
+    metrics = table({"base": [1.0]}).drop(columns="arm").reindex(columns=results.COLUMNS)
     described = {"base-seed0": {"arm": "base"}}
-    results.write("trial", metrics, {"runs": described}, ["sas_lib.arms"], 1.0)
+    results.write("trial", metrics, RECORD, {"runs": described})
     assert arms.load("trial")["arm"].tolist() == ["base"]
-    results.write("trial", metrics, {}, ["sas_lib.arms"], 1.0)
+    more = metrics.assign(run="arm-seed0", value=2.0)
+    results.write("other", more, RECORD, {"runs": {"arm-seed0": {"arm": "arm"}}})
+    both = arms.load("trial", "other")
+    assert dict(zip(both["arm"], both["value"], strict=True)) == {"base": 1.0, "arm": 2.0}
+    assert isinstance(both["metric"].dtype, pd.CategoricalDtype)
+    assert both["detail"].isna().all()
+    assert arms.described("trial", "other").keys() == {"base-seed0", "arm-seed0"}
+    results.write("trial", metrics, RECORD, {})
     with pytest.raises(results.BundleError, match="arm"):
         arms.load("trial")

@@ -41,7 +41,8 @@ def missing_book() -> str | None:
         return "the book is not built (make book)"
     sources = [ROOT / "_config.yml", ROOT / "_toc.yml"]
     for folder in ("book", "sas_lib"):
-        sources += (p for p in (ROOT / folder).rglob("*") if "__pycache__" not in p.parts)
+        found = (ROOT / folder).rglob("*")
+        sources += (p for p in found if not {"__pycache__", "runs"} & {*p.parts})
     newer = [p for p in sources if p.is_file() and p.stat().st_mtime > stamp.stat().st_mtime]
     if newer:
         return f"the built book is older than {newer[0].relative_to(ROOT)} (make book)"

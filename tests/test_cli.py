@@ -3,65 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from conftest import Sas, one_line_error
+from test_pretraining import metrics
 from transformers import BertForMaskedLM, PreTrainedTokenizerFast
 
-from sas_lib import cli, runs
+from sas_lib import runs
 from sas_lib.treebank import ROOT, Sentence, read_conllu, write_conllu
 from sas_lib.uas import score_arcs, summarise
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Sas = Callable[..., Result]
-
-
-@pytest.fixture
-def sas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sas:
-    """Run the command in this process, through its entry point."""
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["sas", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        assert isinstance(code, int)
-        return Result(code, *capsys.readouterr())
-
-    return run
-
-
-def one_line_error(result: Result, *parts: object) -> None:
-    assert result.code == 1
-    assert result.out == ""
-    message = result.err.splitlines()[-1]
-    assert message.startswith("sas: ") and "Traceback" not in result.err
-    for part in parts:
-        assert str(part) in message
-
-
-@pytest.fixture(scope="module")
-def model_folder(
-    model: BertForMaskedLM,
-    tokenizer: PreTrainedTokenizerFast,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +168,7 @@ def test_pretrain_on_text_and_measure_it(
     result = sas(*command)
     assert result.code == 0, result.err
     assert result.out == "" and f"metrics in {out / 'metrics.jsonl'}" in result.err
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics(out)
     assert sorted({row["step"] for row in rows}) == [0, 3, 6]
     assert {
         "valid_loss", "train_loss", "uas_best_head", "uas_per_relation", "relation_uas",
@@ -298,7 +249,7 @@ def test_pretrain_on_toy_english(sas: Sas, tmp_path: Path) -> None:
     small = [*SMALL, "--even-checkpoints", 1, "--vocab-size", 1000]
     result = sas("pretrain", "--out", out, "--sentences", 2000, "--steps", 2, *small)
     assert result.code == 0, result.err
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics(out)
     last = {row["metric"]: row["value"] for row in rows if row["step"] == 2}
     assert {"valid_loss", "uas_best_head", "uas_per_relation", "pairs_accuracy"} <= set(last)
     before = (out / "metrics.jsonl").stat().st_mtime_ns

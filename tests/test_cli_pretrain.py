@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_cli import SMALL, Sas, one_line_error, sas  # noqa: F401  (a fixture)
+from conftest import Sas, one_line_error
+from test_cli import SMALL
+from test_pretraining import column
 from transformers import PreTrainedTokenizerFast
 
 from sas_lib import runs
@@ -75,7 +77,7 @@ def settings(out: Path) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("penalty", [None, "sharpness"])
 def test_the_schedule_is_that_of_the_options(
-    sas: Sas,  # noqa: F811
+    sas: Sas,
     quick: list[dict[str, Any]],
     tmp_path: Path,
     options: str,
@@ -92,9 +94,8 @@ def test_the_schedule_is_that_of_the_options(
     assert saved["sas_schedule"] == schedule
     assert saved["penalty"] == (penalty or "sas")
     # And it is that run: the log gives lambda as it was.
-    rows = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    last = [row["value"] for row in rows if row["metric"] == "sas_lambda"][-1]
-    assert last == ([0, *(v for s, v in schedule if s <= 4)][-1])
+    lambdas = column(tmp_path / "run", "sas_lambda")
+    assert lambdas[max(lambdas)] == ([0, *(v for s, v in schedule if s <= 4)][-1])
 
 
 @pytest.mark.parametrize(
@@ -118,12 +119,7 @@ def test_the_schedule_is_that_of_the_options(
     ],
 )
 def test_options_that_contradict_each_other_are_named(
-    sas: Sas,  # noqa: F811
-    quick: list[dict[str, Any]],
-    tmp_path: Path,
-    options: str,
-    code: int,
-    says: str,
+    sas: Sas, quick: list[dict[str, Any]], tmp_path: Path, options: str, code: int, says: str
 ) -> None:
     result = sas("pretrain", "--out", tmp_path / "run", *options.split())
     assert result.code == code
@@ -132,9 +128,7 @@ def test_options_that_contradict_each_other_are_named(
 
 
 def test_other_options_end_up_in_the_run(
-    sas: Sas,  # noqa: F811
-    quick: list[dict[str, Any]],
-    tmp_path: Path,
+    sas: Sas, quick: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     changed = {
         "layers": 2, "width": 24, "heads": 3, "vocab_size": 111, "max_length": 33,
@@ -156,10 +150,7 @@ def test_other_options_end_up_in_the_run(
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_is_not_given_is_as_in_the_config(
-    sas: Sas,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    name: str,
+    sas: Sas, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     seen: list[tuple[Any, ...]] = []
 
@@ -173,9 +164,7 @@ def test_what_is_not_given_is_as_in_the_config(
 
 
 def test_threads_are_those_asked_for(
-    sas: Sas,  # noqa: F811
-    quick: list[dict[str, Any]],
-    tmp_path: Path,
+    sas: Sas, quick: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     """By default torch's own choice, one a core."""
     torch.set_num_threads(1)
@@ -186,9 +175,7 @@ def test_threads_are_those_asked_for(
 
 
 def test_resume_says_what_differs(
-    sas: Sas,  # noqa: F811
-    quick: list[dict[str, Any]],
-    tmp_path: Path,
+    sas: Sas, quick: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     command = ["pretrain", "--out", out, *ONE_STEP, "--sas-lambda", 0.5]
@@ -211,10 +198,7 @@ def test_resume_says_what_differs(
     assert sas(*command, "--resume", "--keep", 1).code == 0, "how much is kept may change"
 
 
-def test_the_examples_are_commands(
-    sas: Sas,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_examples_are_commands(sas: Sas, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each example of the help is taken by the command as it stands."""
     seen: list[str] = []
     for name in ("toy_run", "text_run"):

@@ -5,21 +5,18 @@ from __future__ import annotations
 import copy
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import typer
+from conftest import Sas, one_line_error
 from scipy.spatial.distance import cdist
 from skdim.id import TwoNN
 from torch.nn.functional import cross_entropy
 from transformers import BertForMaskedLM, PreTrainedTokenizerFast
 
-from sas_lib import cli
-from sas_lib.cli.dimension import dimension as dimension_command
 from sas_lib.complexity import (
     DimensionError,
     _bootstrap,
@@ -484,46 +481,18 @@ def test_states_that_are_all_alike_lose_nothing_else(
 # --- the command ----------------------------------------------------------------------
 
 
-@pytest.fixture
-def folder(tmp_path: Path, model: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast) -> Path:
-    model.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    return tmp_path
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entry point, with this command alone."""
-    app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(dimension_command)
-    app.callback()(lambda: None)
-    monkeypatch.setattr(cli, "app", app)
-
-
-def sas(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    capsys.readouterr()
-    sys.argv = ["sas", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return (int(stop.code or 0), *capsys.readouterr())
-    return (0, *capsys.readouterr())
-
-
-@pytest.mark.usefixtures("command")
 def test_dimension_as_json_and_as_a_table(
-    folder: Path,
+    sas: Sas,
+    model_folder: Path,
     model: BertForMaskedLM,
     tokenizer: PreTrainedTokenizerFast,
     texts: list[str],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(sys, "argv", sys.argv)
     some = [*texts[:960:8], *texts[:160:8]]  # twenty of them twice
-    text = folder / "text.txt"
+    text = tmp_path / "text.txt"
     text.write_text("\n".join(some))
-    code, out, err = sas(capsys, "dimension", folder / "model", text, "--json")
+    code, out, err = sas("dimension", model_folder, text, "--json")
     assert (code, err) == (0, "")
     expected = two_nn(sentence_states(model, tokenizer, some))
     figures = json.loads(out)
@@ -539,7 +508,7 @@ def test_dimension_as_json_and_as_a_table(
     }
     options = "--layer 1 --pooling mean --metric cosine --estimator mle --seed 3".split()
     options += ["--sentences", "60"]
-    _, out, _ = sas(capsys, "dimension", folder / "model", text, "--json", *options)
+    _, out, _ = sas("dimension", model_folder, text, "--json", *options)
     states = sentence_states(model, tokenizer, some[:60], 1, "mean")
     expected = two_nn(states, "cosine", "mle", seed=3)
     figures = json.loads(out)
@@ -549,38 +518,33 @@ def test_dimension_as_json_and_as_a_table(
         *(1, "mean", "cosine", "mle"),
         expected.n,
     ]
-    _, out, _ = sas(capsys, "dimension", folder / "model", text, *options)
+    _, out, _ = sas("dimension", model_folder, text, *options)
     assert f"{expected.dimension:.2f}  (95% interval {expected.interval[0]:.2f} to" in out
     assert "mean of layer 1, cosine distance, mle" in out
 
 
-@pytest.mark.usefixtures("command")
 def test_dimension_says_what_is_wrong_in_one_line(
-    folder: Path, texts: list[str], capsys: pytest.CaptureFixture[str]
+    sas: Sas, model_folder: Path, texts: list[str], tmp_path: Path
 ) -> None:
-    few, long, empty = (folder / name for name in ("few.txt", "long.txt", "empty.txt"))
+    few, long, empty = (tmp_path / name for name in ("few.txt", "long.txt", "empty.txt"))
     few.write_text("\n".join(texts[:100:10]))
     long.write_text("\n".join([*texts[:960:24], "the dog " * 50]))
     empty.write_text("")
-    model = folder / "model"
     for arguments, part in [
-        ((model, few), "10 usable points of 10"),
-        ((model, long), "sentence 41 has "),
-        ((model, empty), "no sentence"),
-        ((model, folder / "absent.txt"), "absent.txt"),
-        ((folder / "nothing", few), "there is no such folder"),
-        ((model, few, "--layer", 7), "no layer 7"),
+        ((model_folder, few), "10 usable points of 10"),
+        ((model_folder, long), "sentence 41 has "),
+        ((model_folder, empty), "no sentence"),
+        ((model_folder, tmp_path / "absent.txt"), "absent.txt"),
+        ((tmp_path / "nothing", few), "there is no such folder"),
+        ((model_folder, few, "--layer", 7), "no layer 7"),
     ]:
-        code, out, err = sas(capsys, "dimension", *arguments, "--json")
-        assert (code, out) == (1, "")
-        assert err.splitlines()[-1].startswith("sas: ") and part in err
-    code, out, _ = sas(capsys, "dimension", model, long, "--json", "--max-length", 38)
+        one_line_error(sas("dimension", *arguments, "--json"), part)
+    code, out, _ = sas("dimension", model_folder, long, "--json", "--max-length", 38)
     assert code == 0 and json.loads(out)["n"] == 40
 
 
-@pytest.mark.usefixtures("command")
-def test_dimension_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = sas(capsys, "dimension", "--help")
+def test_dimension_help_has_an_example(sas: Sas) -> None:
+    code, out, _ = sas("dimension", "--help")
     assert code == 0
     assert "sas dimension bert-base-uncased" in out
     for option in ("--json", "--layer", "--pooling", "--metric", "--estimator", "--max-length"):

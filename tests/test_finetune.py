@@ -5,20 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import SUBJECTS
+from conftest import SUBJECTS, Sas, one_line_error, spoil
 from scipy.stats import rankdata
 from transformers import BertForMaskedLM, BertTokenizerFast, PreTrainedTokenizerFast
 
-from sas_lib import cli, finetune, glue
+from sas_lib import finetune, glue
 from sas_lib.cli.glue import glue_table
 from sas_lib.finetune import Classifier, FinetuneError, Recipe, each_run, encode, predict
 from sas_lib.glue import GLUE, TASKS, TaskError, read_hans, read_task
@@ -504,43 +504,6 @@ def test_reads_real_hans(sas_data: Path) -> None:
 # --- the command ----------------------------------------------------------------------
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Sas = Callable[..., Result]
-
-
-@pytest.fixture
-def sas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sas:
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["sas", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        assert isinstance(code, int)
-        return Result(code, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def model_folder(
-    model: BertForMaskedLM,
-    tokenizer: PreTrainedTokenizerFast,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 def test_glue_as_json(
     sas: Sas,
     model: BertForMaskedLM,
@@ -588,29 +551,18 @@ def test_glue_as_a_table(sas: Sas, model_folder: Path, data: Path) -> None:
         assert [heuristic, *cells] in lines
 
 
-def test_errors_of_glue(
-    sas: Sas, model: BertForMaskedLM, model_folder: Path, data: Path, tmp_path: Path
-) -> None:
-    def complaint(*arguments: object) -> str:
-        result = sas("glue", *arguments)
-        assert (result.code, result.out) == (1, "") and "Traceback" not in result.err
-        message = result.err.splitlines()[-1]
-        assert message.startswith("sas: ")
-        return message
-
-    assert "no task 'guess'" in complaint(model_folder, "--task", "guess")
+def test_errors_of_glue(sas: Sas, model_folder: Path, data: Path, tmp_path: Path) -> None:
+    one_line_error(sas("glue", model_folder, "--task", "guess"), "no task 'guess'")
     nowhere = ("--task", "rte", "--data", tmp_path / "none")
-    assert "no data for rte" in complaint(model_folder, *nowhere)
+    one_line_error(sas("glue", model_folder, *nowhere), "no data for rte")
     (data / "glue/RTE/train.tsv").write_text("")
-    assert "no example in this file" in complaint(model_folder, "--task", "rte", "--data", data)
-    assert "no such folder" in complaint(tmp_path / "none", "--task", "sst2", "--data", data)
-    broken = BertForMaskedLM(model.config)
-    broken.bert.embeddings.LayerNorm.bias.data[0] = torch.nan
-    broken.save_pretrained(tmp_path / "broken")
-    for file in model_folder.glob("tokenizer*"):
-        (tmp_path / "broken" / file.name).write_bytes(file.read_bytes())
-    found = complaint(tmp_path / "broken", "--task", "sst2", "--data", data)
-    assert "not finite (NaN or inf)" in found
+    empty = ("--task", "rte", "--data", data)
+    one_line_error(sas("glue", model_folder, *empty), "no example in this file")
+    broken, good = tmp_path / "broken", ("--task", "sst2", "--data", data)
+    one_line_error(sas("glue", tmp_path / "none", *good), "no such folder")
+    shutil.copytree(model_folder, broken)
+    spoil(broken)
+    one_line_error(sas("glue", broken, *good), "not finite (NaN or inf)")
     assert sas("glue", model_folder, "--seeds", 0).code == 2
 
 

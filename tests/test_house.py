@@ -36,7 +36,7 @@ MODULES = sorted(
     if path.stem not in {"__init__", "__main__"}
     and (path.suffix == ".py" or (path / "__init__.py").is_file())
 )
-NOTEBOOKS = sorted((ROOT / "book").rglob("*.ipynb"))
+NOTEBOOKS = sorted(p for p in (ROOT / "book").rglob("*.ipynb") if "runs" not in p.parts)
 
 # The floors of the library: imports go downward. Two modules of one floor may use each other,
 # but not in a circle.
@@ -50,10 +50,13 @@ FLOORS = [
         "ngrams",
         "settings",
         "interrupts",
+        "fingerprints",
+        "manifests",
     },
     {"model", "run_state", "parallel", "sentence_batches", "blimp", "glue"},
     {
         "regularizer",
+        "predictors",
         "uas",
         "minimal_pairs",
         "task_scores",
@@ -66,8 +69,9 @@ FLOORS = [
         "curve_fits",
     },
     {"learner", "throughput", "validation", "pretraining"},
-    {"measures", "complexity_measures", "runs", "results", "arms", "heavy", "sweep"}
-    | {"checkpoints", "catalogue"},
+    {"measures", "complexity_measures", "runs", "checkpoints", "catalogue"}
+    | {"freshness", "results", "arms", "heavy"}
+    | {"sweep_workers", "sweep", "toy_arms", "measure_runs"},
     {"charts", "attention_explorer", "widgets"}
     | {path.stem for path in MODULES if path.stem.endswith("_figures")},
     {"cli"},

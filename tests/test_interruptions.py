@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Sas, one_line_error
 from safetensors.torch import load_file
 from test_pretraining import (
     STEPS,
@@ -21,12 +22,13 @@ from test_pretraining import (
     files,
     metrics,
     same_runs,
+    same_tensors,
     same_weights,
     without_speed,
 )
 from transformers import PreTrainedTokenizerFast
 
-from sas_lib import cli, runs
+from sas_lib import runs
 from sas_lib.corpus import encode
 from sas_lib.model import load
 from sas_lib.parallel import Parallel
@@ -142,8 +144,7 @@ def what_is_there_is_whole(run: Path, unbroken: Path) -> None:
         assert {p.name for p in folder.iterdir()} == {p.name for p in theirs.iterdir()}
         for path in folder.glob("*.json"):
             assert json.loads(path.read_text()), path
-        ours, expected = (load_file(f / "model.safetensors") for f in (folder, theirs))
-        assert all(ours[key].equal(expected[key]) for key in ours | expected), folder
+        same_tensors(folder / "model.safetensors", theirs / "model.safetensors")
     if (run / "state.safetensors").exists():
         load_file(run / "state.safetensors")
         assert read_counters(run / "state.safetensors")["step"] in STEPS
@@ -170,8 +171,7 @@ def test_killed_at_any_moment(unbroken: Path, texts: list[str]) -> None:
     at = sorted(path.name for path in (kept / "checkpoints").iterdir())
     assert at == ["step-000018", "step-000024"]
     same_weights(unbroken, kept, [18, 24])
-    ours, theirs = (load_file(run / "state.safetensors") for run in (unbroken, kept))
-    assert all(ours[key].equal(theirs[key]) for key in ours | theirs)
+    same_tensors(unbroken / "state.safetensors", kept / "state.safetensors")
     assert not [file for file in files(kept) if ".part" in file]
 
 
@@ -245,11 +245,7 @@ def test_a_full_disk_costs_nothing(
 
 
 def test_a_disk_full_from_the_start(
-    unbroken: Path,
-    data: Data,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    sas: Sas, unbroken: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tokenizer does not fit: as a user sees it, a line and no traceback."""
 
@@ -258,14 +254,11 @@ def test_a_disk_full_from_the_start(
 
     out = tmp_path / "run"
     monkeypatch.setattr(runs, "toy_run", run)
-    monkeypatch.setattr(sys, "argv", ["sas", "pretrain", "--out", str(out)])
-    with emptied(), pytest.raises(SystemExit) as stop:
+    with emptied():
         fill(1000)
-        cli.main()
-    assert stop.value.code == 1
-    said = capsys.readouterr()
-    assert said.out == "" and len(said.err.splitlines()) == 1
-    assert said.err.startswith(f"sas: cannot write to {out}: File too large")
+        result = sas("pretrain", "--out", out)
+    one_line_error(result, f"sas: cannot write to {out}: File too large")
+    assert len(result.err.splitlines()) == 1
     pretrain(out, TINY, data, [count_words], quiet=True)  # there is no run to go on with
     same_runs(unbroken, out)
 

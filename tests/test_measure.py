@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import BertForMaskedLM, PreTrainedTokenizerFast
+from conftest import Sas, one_line_error, spoil
+from transformers import PreTrainedTokenizerFast
 
-from sas_lib import catalogue, checkpoints, cli, complexity, results, toy_english, uas
+from sas_lib import catalogue, checkpoints, complexity, results, toy_english, uas
 from sas_lib.blimp import read_pairs
 from sas_lib.catalogue import NAMES, SIZES, plan
 from sas_lib.checkpoints import END, MeasureError, Planned, chosen, kept, measure
@@ -388,12 +387,6 @@ def test_again_replaces_only_what_is_measured(run: Path) -> None:
 # --- what cannot be measured ----------------------------------------------------------
 
 
-def spoil(folder: Path) -> None:
-    model = BertForMaskedLM.from_pretrained(folder)
-    model.bert.embeddings.LayerNorm.bias.data[0] = torch.nan
-    model.save_pretrained(folder)
-
-
 def test_a_bad_checkpoint_stops_no_other(run: Path) -> None:
     folders = kept(run)
     list(measure(run, [counting("a", [])], [0]))
@@ -485,31 +478,6 @@ def test_rows_are_read_with_the_metrics(run: Path, treebank: Path) -> None:
 # --- the command ----------------------------------------------------------------------
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Sas = Callable[..., Result]
-
-
-@pytest.fixture
-def sas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sas:
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["sas", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        assert isinstance(code, int)
-        return Result(code, *capsys.readouterr())
-
-    return run
-
-
 def test_measure_as_json(sas: Sas, run: Path, treebank: Path, pairs: Path) -> None:
     data = ("--treebank", treebank, "--pairs", pairs, "--n", 20)
     result = sas("measure", run, *data, "--steps", "0,last", "--json")
@@ -563,26 +531,18 @@ def test_ctrl_c_says_how_to_go_on(sas: Sas, run: Path, monkeypatch: pytest.Monke
 
 
 def test_errors_of_measure(sas: Sas, run: Path, tmp_path: Path) -> None:
-    def complaint(*arguments: object) -> str:
-        result = sas("measure", *arguments)
-        assert result.code == 1 and "Traceback" not in result.err
-        message = result.err.splitlines()[-1]
-        assert message.startswith("sas: ")
-        return message
-
-    assert "holds no checkpoints" in complaint(tmp_path / "none")
-    assert "no measure 'guess'" in complaint(run, "--what", "guess")
-    assert "no checkpoint at 3" in complaint(run, "--what", "weights", "--steps", "3")
-    nowhere = ("--what", "uas", "--treebank", tmp_path / "none.conllu")
-    assert "none.conllu" in complaint(run, *nowhere)
+    one_line_error(sas("measure", tmp_path / "none"), "holds no checkpoints")
+    one_line_error(sas("measure", run, "--what", "guess"), "no measure 'guess'")
+    weights, uas = (("measure", run, "--what", what) for what in ("weights", "uas"))
+    one_line_error(sas(*weights, "--steps", "3"), "no checkpoint at 3")
+    one_line_error(sas(*uas, "--treebank", tmp_path / "none.conllu"), "none.conllu")
     empty = tmp_path / "empty.conllu"
     empty.write_text("")
-    assert "empty.conllu" in complaint(run, "--what", "uas", "--treebank", empty)
+    one_line_error(sas(*uas, "--treebank", empty), "empty.conllu")
     spoil(kept(run)[2])
-    assert "not finite (NaN or inf)" in complaint(run, "--what", "weights")
+    one_line_error(sas(*weights), "not finite (NaN or inf)", printed=True)
     assert [one.step for one in checkpoints.read_taken(run)] == [0, 1, 4]
-    found = complaint(run, "--what", "weights", "--device", "abacus")
-    assert "abacus" in found
+    one_line_error(sas(*weights, "--device", "abacus"), "abacus", printed=True)
     text = sas("measure", "--help").out
     assert "sas measure runs/toy-0 --what" in text
     assert all(name in text for name in (*NAMES, "--steps", "--json"))

@@ -104,15 +104,20 @@ def files(run: Path) -> set[str]:
     return {name for name in found if name != LOCK}
 
 
+def same_tensors(one: Path, other: Path) -> None:
+    """Two files of tensors, bit for bit."""
+    ours, theirs = load_file(one), load_file(other)
+    assert ours.keys() == theirs.keys()
+    for key in ours:
+        assert torch.equal(ours[key], theirs[key]), (one, key)
+
+
 def same_runs(one: Path, other: Path) -> None:
     """Bit-identical weights at every checkpoint, optimiser included, and equal metrics."""
     assert files(one) == files(other)
     assert without_speed(metrics(one)) == without_speed(metrics(other))
     for path in one.rglob("*.safetensors"):
-        ours, theirs = load_file(path), load_file(other / path.relative_to(one))
-        assert ours.keys() == theirs.keys()
-        for key in ours:
-            assert torch.equal(ours[key], theirs[key]), (path, key)
+        same_tensors(path, other / path.relative_to(one))
 
 
 # --- the schedule ---------------------------------------------------------------------
@@ -512,16 +517,17 @@ def column(run: Path, metric: str) -> dict[int, float]:
     return {row["step"]: row["value"] for row in metrics(run) if row["metric"] == metric}
 
 
+def weights_file(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:06d}" / "model.safetensors"
+
+
 def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
-    return load_file(run / "checkpoints" / f"step-{step:06d}" / "model.safetensors")
+    return load_file(weights_file(run, step))
 
 
 def same_weights(one: Path, other: Path, steps: Iterable[int]) -> None:
     for step in steps:
-        ours, theirs = weights(one, step), weights(other, step)
-        assert ours.keys() == theirs.keys()
-        for key in ours:
-            assert torch.equal(ours[key], theirs[key]), (step, key)
+        same_tensors(weights_file(one, step), weights_file(other, step))
 
 
 def test_settings_are_what_json_gives_back() -> None:
@@ -794,8 +800,7 @@ def test_a_fork_is_the_run_of_its_schedule(
     }
     assert without_speed(metrics(branch)) == without_speed(metrics(whole))
     same_weights(branch, whole, [at for at in STEPS if at > step])
-    ours, theirs = (load_file(run / "state.safetensors") for run in (branch, whole))
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours | theirs)
+    same_tensors(branch / "state.safetensors", whole / "state.safetensors")
 
 
 def test_what_cannot_be_forked(suppressed: Path, parsed: Data, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import re
+import time
 
 import pandas as pd
 import pytest
 
-from sas_lib import results
+from sas_lib import freshness, results
+
+CODE = {"sas_lib.onsets": "0" * 64}
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def bundles(tmp_path, monkeypatch):
 
 def write(metrics: pd.DataFrame, **more):
     return results.write(
-        "trial", metrics, {"steps": 2}, ["sas_lib.onsets", "sas_lib.toy_english"], 1.5, **more
+        "trial", metrics, {"code": CODE, "began": time.time() - 100}, {"steps": 2}, **more
     )
 
 
@@ -72,7 +75,10 @@ def test_round_trip_readable_with_pandas_alone(run, bundles) -> None:
     manifest = results.manifest("trial")
     assert manifest["seeds"] == [3] and manifest["parameters"] == {"steps": 2}
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", manifest["date"])
-    assert set(manifest["code"]) == {"sas_lib.onsets", "sas_lib.toy_english"}
+    assert manifest["code"] == CODE and manifest["notebook"] is None
+    assert 100 <= manifest["wall_seconds"] < 160
+    freshness.validate(manifest)
+    assert results.names() == ["trial"]
 
 
 def test_a_failed_write_leaves_the_bundle_before(run) -> None:
@@ -84,12 +90,28 @@ def test_a_failed_write_leaves_the_bundle_before(run) -> None:
     assert [p.name for p in results.folder().iterdir()] == ["trial"]
 
 
-def test_source_hash_follows_the_source(tmp_path, monkeypatch) -> None:
-    (tmp_path / "a_module_to_hash.py").write_text("x = 1\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = results.source_hash("a_module_to_hash")
-    (tmp_path / "a_module_to_hash.py").write_text("x = 2\n")
-    assert results.source_hash("a_module_to_hash") != before
+def test_a_bundle_can_be_written_aside(run, bundles, tmp_path) -> None:
+    metrics = results.read_run(run)
+    write(metrics, note="good")
+    with results.writing_to(tmp_path / "aside"):
+        assert write(metrics, note="new") == tmp_path / "aside" / "trial"
+        assert results.manifest("trial")["note"] == "good"  # read where they are
+    assert results.put(tmp_path / "aside" / "trial", bundles / "trial") == bundles / "trial"
+    assert results.manifest("trial")["note"] == "new"
+    assert [p.name for p in bundles.iterdir()] == ["trial"]
+    assert write(metrics).parent == bundles
+
+
+def test_files_go_with_it(run, bundles) -> None:
+    write(results.read_run(run), files={"models/one": run})
+    assert (bundles / "trial" / "models" / "one" / "config.json").exists()
+
+
+def test_a_file_takes_the_place_of_one(tmp_path) -> None:
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "old").write_text("old")
+    assert results.put(tmp_path / "new", tmp_path / "old").read_text() == "new"
+    assert (tmp_path / "new").exists() and len(list(tmp_path.iterdir())) == 2
 
 
 def test_what_is_not_there_is_named(tmp_path) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from distributed import Client, LocalCluster
+from filelock import FileLock
 from test_pretraining import (
     STEPS,
     TINY,
@@ -26,10 +32,11 @@ from test_pretraining import (
 )
 from transformers import PreTrainedTokenizerFast
 
-from sas_lib import runs, sweep, toy_english
+from sas_lib import runs, sweep, sweep_workers, toy_english
 from sas_lib.corpus import NO_HEAD, EncodedCorpus, encode
 from sas_lib.pretraining import Data, RunError, pretrain
 from sas_lib.regularizer import KINDS
+from sas_lib.run_state import LOCK, alone
 from sas_lib.settings import Config
 from sas_lib.sweep import Job, SweepError, train, unfinished
 from sas_lib.treebank import Sentence
@@ -37,9 +44,8 @@ from sas_lib.treebank import Sentence
 SUPPRESSED = dataclasses.replace(TINY, sas_schedule=((0, 2.0),))
 RELEASED = dataclasses.replace(TINY, sas_schedule=((0, 2.0), (7, 0.0)))
 LATER = dataclasses.replace(TINY, sas_schedule=((0, 2.0), (13, -1.0)))
-TRUNK = Job("trunk", SUPPRESSED, forks={13: "later", 7: "released"})
 BRANCHES = [Job("released", RELEASED), Job("later", LATER)]
-FORKED = {13: BRANCHES[1], 7: BRANCHES[0]}
+TRUNK = Job("trunk", SUPPRESSED, forks={13: BRANCHES[1], 7: BRANCHES[0]})
 
 
 @pytest.fixture
@@ -61,33 +67,33 @@ def data(
 
 
 def test_a_job_is_a_run(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(tmp_path / "sweep", Job("only", SUPPRESSED), {}, 100)
+    train(tmp_path / "sweep", Job("only", SUPPRESSED), 100)
     pretrain(tmp_path / "run", SUPPRESSED, data, [count_words], quiet=True)
     same_runs(tmp_path / "run", tmp_path / "sweep" / "only")
     # A finished run is left alone: nothing is even read for it.
     monkeypatch.setattr(runs, "toy_data", lambda *_, **__: pytest.fail("made again"))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    train(tmp_path / "sweep", Job("only", SUPPRESSED), {}, 100)
+    train(tmp_path / "sweep", Job("only", SUPPRESSED), 100)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_a_job_of_other_settings_is_refused(data: Data, tmp_path: Path) -> None:
-    train(tmp_path, Job("only", dataclasses.replace(TINY, steps=1)), {}, 100)
+    train(tmp_path, Job("only", dataclasses.replace(TINY, steps=1)), 100)
     with pytest.raises(RunError, match="another seed"):
-        train(tmp_path, Job("only", dataclasses.replace(TINY, steps=1, seed=9)), {}, 100)
+        train(tmp_path, Job("only", dataclasses.replace(TINY, steps=1, seed=9)), 100)
 
 
 def test_forks_are_the_runs_of_their_schedules(data: Data, tmp_path: Path) -> None:
-    train(tmp_path, TRUNK, FORKED, 100)
+    train(tmp_path, TRUNK, 100)
     assert unfinished(tmp_path) == {"released": 7, "later": 13}
     for job in BRANCHES:
-        train(tmp_path, job, {}, 100)
+        train(tmp_path, job, 100)
     assert unfinished(tmp_path) == {}
     whole = tmp_path / "whole"
     for job in (TRUNK, *BRANCHES):
-        train(whole, dataclasses.replace(job, forks={}), {}, 100)
+        train(whole, dataclasses.replace(job, forks={}), 100)
     same_runs(whole / "trunk", tmp_path / "trunk")
-    for step, job in FORKED.items():
+    for step, job in TRUNK.forks.items():
         ours, theirs = (
             without_speed(metrics(folder / job.name)) for folder in (tmp_path, whole)
         )
@@ -105,10 +111,10 @@ def test_an_interrupted_job_goes_on(
     stopper = Stopper(call, KeyboardInterrupt())
     monkeypatch.setattr(runs, "toy_measures", lambda data: [stopper])
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, TRUNK, FORKED, 100)
+        train(tmp_path, TRUNK, 100)
     monkeypatch.setattr(runs, "toy_measures", lambda data: [count_words])
     before = {name: forked_at(tmp_path / name) for name in ("released", "later")}
-    train(tmp_path, TRUNK, FORKED, 100)
+    train(tmp_path, TRUNK, 100)
     for name, made in before.items():
         assert made is None or forked_at(tmp_path / name) == made, "not forked again"
     assert unfinished(tmp_path) == {"released": 7, "later": 13}
@@ -122,9 +128,9 @@ def forked_at(run: Path) -> int | None:
 
 
 def test_a_fork_that_is_there_is_left_alone(data: Data, tmp_path: Path) -> None:
-    train(tmp_path, BRANCHES[0], {}, 100)
+    train(tmp_path, BRANCHES[0], 100)
     before = (tmp_path / "released" / "metrics.jsonl").read_bytes()
-    train(tmp_path, TRUNK, FORKED, 100)
+    train(tmp_path, TRUNK, 100)
     assert (tmp_path / "released" / "metrics.jsonl").read_bytes() == before
     assert unfinished(tmp_path) == {"later": 13}
 
@@ -137,28 +143,28 @@ def test_a_branch_begun_meanwhile_does_not_fail_its_trunk(
 
     def meanwhile(*args: Any, **kwargs: Any) -> Path:
         for job in others:
-            train(tmp_path, job, {}, 100)
+            train(tmp_path, job, 100)
         return pretrain(*args, **kwargs)
 
     monkeypatch.setattr(sweep, "pretrain", meanwhile)
-    train(tmp_path, TRUNK, FORKED, 100)
+    train(tmp_path, TRUNK, 100)
 
 
 def test_a_fork_that_is_past_is_left_to_its_own_job(data: Data, tmp_path: Path) -> None:
-    train(tmp_path, dataclasses.replace(TRUNK, stop_at=9), {}, 100)
-    train(tmp_path, TRUNK, FORKED, 100)
+    train(tmp_path, dataclasses.replace(TRUNK, stop_at=9, forks={}), 100)
+    train(tmp_path, TRUNK, 100)
     assert unfinished(tmp_path) == {"later": 13}
     assert not (tmp_path / "released").exists()
 
 
 def test_a_job_may_stop_and_be_taken_up(data: Data, tmp_path: Path) -> None:
     job = Job("some", TINY, stop_at=7)
-    train(tmp_path, job, {}, 100)
+    train(tmp_path, job, 100)
     assert unfinished(tmp_path) == {"some": 7}
     before = (tmp_path / "some" / "state.safetensors").stat().st_mtime_ns
-    train(tmp_path, job, {}, 100)
+    train(tmp_path, job, 100)
     assert (tmp_path / "some" / "state.safetensors").stat().st_mtime_ns == before
-    train(tmp_path, dataclasses.replace(job, stop_at=None), {}, 100)
+    train(tmp_path, dataclasses.replace(job, stop_at=None), 100)
     pretrain(tmp_path / "run", TINY, data, [count_words], quiet=True)
     same_runs(tmp_path / "run", tmp_path / "some")
 
@@ -176,11 +182,14 @@ def test_unfinished(data: Data, tmp_path: Path) -> None:
 # --- many jobs ------------------------------------------------------------------------
 
 
-class Threads(ThreadPoolExecutor):
-    """In place of the pool of processes: quick to start, and the tests can look inside."""
-
-    def __init__(self, workers: int, *of_processes: Any) -> None:
-        super().__init__(workers)
+@pytest.fixture(scope="module")
+def here() -> Iterator[str]:
+    """The address of a scheduler whose two workers are threads of this process: quick to
+    start, and what a test patches holds for them, too."""
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        yield cluster.scheduler_address
 
 
 @pytest.fixture
@@ -189,12 +198,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Exception]],
     names: list[str] = []
 
     def failing(errors: dict[str, Exception]) -> list[str]:
-        def stub(folder: Path, job: Job, forked: dict[int, Job], sentences: int) -> None:
+        def stub(folder: Path, job: Job, sentences: int, device: str) -> None:
             names.append(job.name)
             if job.name in errors:
                 raise errors[job.name]
 
-        monkeypatch.setattr(sweep, "ProcessPoolExecutor", Threads)
         monkeypatch.setattr(sweep, "train", stub)
         return names
 
@@ -206,66 +214,182 @@ def jobs(names: str) -> list[Job]:
 
 
 def test_a_failing_run_is_named_and_stops_no_other(
-    trained: Callable[[dict[str, Exception]], list[str]], tmp_path: Path
+    trained: Callable[[dict[str, Exception]], list[str]], tmp_path: Path, here: str
 ) -> None:
     names = trained({"b": ValueError("no luck"), "d": OSError("no room")})
     found: list[Path] = []
     with pytest.raises(SweepError, match="2 of 5 runs failed: ") as raised:
-        for path in sweep.sweep(tmp_path, jobs("abcde"), workers=1, quiet=True):
+        for path in sweep.sweep(tmp_path, jobs("abcde"), scheduler=here, quiet=True):
             found.append(path)
     assert "b: no luck" in str(raised.value) and "d: no room" in str(raised.value)
     assert set(found) == {tmp_path / name for name in "ace"} and len(found) == 3
-    assert names == list("abcde")
+    assert sorted(names) == list("abcde")
 
 
 def test_progress_is_shown(
     trained: Callable[[dict[str, Exception]], list[str]],
     tmp_path: Path,
+    here: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     trained({})
-    assert len(list(sweep.sweep(tmp_path, jobs("abc"), quiet=True))) == 3
+    assert len(list(sweep.sweep(tmp_path, jobs("abc"), scheduler=here, quiet=True))) == 3
     assert capsys.readouterr().err == ""
-    list(sweep.sweep(tmp_path, jobs("abc")))
+    list(sweep.sweep(tmp_path, jobs("abc"), scheduler=here))
     assert "3/3" in capsys.readouterr().err
 
 
-def test_two_jobs_of_one_name_are_refused(
-    trained: Callable[[dict[str, Exception]], list[str]], tmp_path: Path
+@pytest.mark.parametrize(
+    ("those", "message"),
+    [
+        (jobs("aba"), "same name"),
+        ([Job("b", TINY), Job("a", TINY, forks={3: Job("b", TINY)})], "b is a fork of a"),
+        ([Job("a", TINY, forks={3: Job("a", TINY)})], "a is a fork of a"),
+    ],
+)
+def test_jobs_that_do_not_fit_together_are_refused(
+    trained: Callable[[dict[str, Exception]], list[str]],
+    tmp_path: Path,
+    here: str,
+    those: list[Job],
+    message: str,
 ) -> None:
     names = trained({})
-    with pytest.raises(SweepError, match="same name"):
-        list(sweep.sweep(tmp_path, jobs("aba"), quiet=True))
+    with pytest.raises(SweepError, match=message):
+        list(sweep.sweep(tmp_path, those, scheduler=here, quiet=True))
     assert names == []
 
 
-def test_a_fork_to_no_job_is_refused(
-    trained: Callable[[dict[str, Exception]], list[str]], tmp_path: Path
+def test_ctrl_c_starts_no_further_run(
+    tmp_path: Path, here: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = trained({})
-    with pytest.raises(SweepError, match="nobody"):
-        list(sweep.sweep(tmp_path, [Job("a", TINY, forks={3: "nobody"})], quiet=True))
-    assert names == []
-
-
-def test_ctrl_c_starts_no_further_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pool of processes cannot give back a job that it has taken in, so it is given none
-    before a worker is free."""
+    """The cluster is given no job before a worker is free."""
     taken_in: list[str] = []
+    submit = Client.submit
 
-    class Pool(Threads):
-        def submit(self, function: Any, folder: Path, job: Job, *rest: Any) -> Any:
-            taken_in.append(job.name)
-            return super().submit(function, folder, job, *rest)
+    def spy(
+        self: Client, function: Any, marker: Path, job: Job, *rest: Any, **more: Any
+    ) -> Any:
+        taken_in.append(job.name)
+        return submit(self, function, marker, job, *rest, **more)
 
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(Client, "submit", spy)
     monkeypatch.setattr(sweep, "train", lambda *job: None)
-    running = sweep.sweep(tmp_path, jobs("abcdef"), workers=2, quiet=True)
+    running = sweep.sweep(tmp_path, jobs("abcdef"), scheduler=here, quiet=True)
     assert isinstance(running, Iterator)
     assert next(running) in (tmp_path / "a", tmp_path / "b")
     with pytest.raises(KeyboardInterrupt):
         running.throw(KeyboardInterrupt())  # type: ignore[attr-defined]
     assert taken_in == ["a", "b"]
+    assert list(tmp_path.iterdir()) == [], "the marker is gone"
+
+
+def test_complete_runs_need_no_worker(
+    data: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done = [Job("whole", dataclasses.replace(TINY, steps=2)), Job("part", TINY, stop_at=3)]
+    for job in done:
+        train(tmp_path, job, 100)
+    monkeypatch.setitem(sys.modules, "distributed", None)  # as where it is not installed
+    paths = sweep.sweep(tmp_path, [*done, Job("new", TINY)], quiet=True)
+    assert [next(paths), next(paths)] == [tmp_path / "whole", tmp_path / "part"]
+    with pytest.raises(SweepError, match="pip install distributed"):
+        next(paths)
+    capsys.readouterr()
+    assert list(sweep.sweep(tmp_path, done)) == [tmp_path / job.name for job in done]
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_named_and_stops_no_other(
+    data: Data, tmp_path: Path, here: str
+) -> None:
+    short = dataclasses.replace(TINY, steps=1)
+    train(tmp_path, Job("damaged", short), 100)
+    (tmp_path / "damaged" / "state.safetensors").write_bytes(b"half of it")
+    good = Job("good", short)
+    two = [Job("damaged", short, forks={1: good}), good]
+    with pytest.raises(SweepError, match=r"^1 of 2 runs failed: damaged: .* is damaged"):
+        list(sweep.sweep(tmp_path, two, scheduler=here, quiet=True))
+    assert sweep.finished(tmp_path / "good", short)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_fork_waits_for_its_state_and_no_longer(
+    tmp_path: Path, here: str, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    begun: list[str] = []
+
+    def stub(folder: Path, job: Job, sentences: int, device: str) -> None:
+        begun.append(job.name)
+        if job.name == "trunk":
+            until(lambda: "other" in begun)
+            time.sleep(2.5)  # the worker of the other run has nothing to do now
+            assert "released" not in begun
+            if fails:
+                raise ValueError("no luck")
+            (folder / "released").mkdir()
+            (folder / "released" / "config.json").write_text("{}")
+            until(lambda: "released" in begun)
+
+    monkeypatch.setattr(sweep, "train", stub)
+    monkeypatch.setattr(sweep_workers, "ONE_RUN", nullcontext())  # two workers, one process
+    released = Job("released", TINY)
+    three = [Job("trunk", TINY, forks={7: released}), released]
+    running = sweep.sweep(tmp_path, [*three, Job("other", TINY)], scheduler=here, quiet=True)
+    with pytest.raises(SweepError, match="trunk: no luck") if fails else nullcontext():
+        list(running)
+    assert {*begun[:2]} == {"trunk", "other"} and begun[2:] == ["released"]
+
+
+def test_a_run_is_broken_off_when_nobody_waits_for_it(
+    tmp_path: Path, here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader's own workers outlive the sweep, so the runs in them have to be ended."""
+    ended: list[BaseException] = []
+
+    def stub(folder: Path, job: Job, sentences: int, device: str) -> None:
+        try:
+            until(lambda: job.name == "short")
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    monkeypatch.setattr(sweep, "train", stub)
+    monkeypatch.setattr(sweep_workers, "ONE_RUN", nullcontext())
+    two = [Job("long", TINY), Job("short", TINY)]
+    running = sweep.sweep(tmp_path, two, scheduler=here, quiet=True)
+    assert next(running) == tmp_path / "short"
+    running.close()  # type: ignore[attr-defined]
+    until(lambda: bool(ended))
+    assert isinstance(ended[0], sweep_workers.CalledOff)
+
+
+def test_a_lost_worker_may_be_slow_to_let_go_of_its_run(
+    data: Data, tmp_path: Path, here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job("only", dataclasses.replace(TINY, steps=2))
+    train(tmp_path, dataclasses.replace(job, stop_at=1), 100)
+    lock = FileLock(tmp_path / "only" / LOCK, thread_local=False)
+    lock.acquire()
+    threading.Timer(1, lock.release).start()
+    assert list(sweep.sweep(tmp_path, [job], scheduler=here, quiet=True))
+    train(tmp_path, Job("held", TINY, stop_at=1), 100)
+    monkeypatch.setattr(sweep_workers, "PATIENCE", 0.1)
+    with (
+        alone(tmp_path / "held"),
+        pytest.raises(SweepError, match="another process is training"),
+    ):
+        list(sweep.sweep(tmp_path, [Job("held", TINY)], scheduler=here, quiet=True))
 
 
 TOY = Config(
@@ -289,8 +413,10 @@ def test_a_sweep_in_processes(tmp_path: Path) -> None:
     found: list[Path] = []
     with pytest.raises(SweepError, match=r"^1 of 2 runs failed: bad: width 16 is no multiple"):
         for path in sweep.sweep(tmp_path, two, workers=1, sentences=600, quiet=True):
+            assert len(multiprocessing.active_children()) == 1
             found.append(path)
     assert found == [tmp_path / "good"]
+    assert not multiprocessing.active_children()
     assert torch.get_num_threads() == 1, "as in the worker"
     runs.toy_run(tmp_path / "run", TOY, 600, quiet=True)
     same_runs(tmp_path / "run", tmp_path / "good")
@@ -342,7 +468,7 @@ def test_next_word_links_are_those_of_the_pieces() -> None:
 
 
 def test_config_of_a_job_is_that_of_its_folder(data: Data, tmp_path: Path) -> None:
-    train(tmp_path, TRUNK, FORKED, 100)
+    train(tmp_path, TRUNK, 100)
     for job in (TRUNK, *BRANCHES):
         saved = json.loads((tmp_path / job.name / "config.json").read_text())
         assert saved == job.config.as_json()

@@ -21,12 +21,12 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertForMaskedLM, PreTrainedTokenizerFast
 
 from sas_lib.measures import attention_mass, head_relation_rows, uas_measure, uas_rows
+from sas_lib.predictors import held_out_hits
 from sas_lib.treebank import ROOT, Sentence, read_conllu
 from sas_lib.uas import (
     DIRECTIONS,
     OFFSETS,
     Arcs,
-    held_out_hits,
     implicit_parse,
     score_arcs,
     summarise,

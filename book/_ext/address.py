@@ -21,7 +21,8 @@ def change(root: Path, url: str) -> None:
     setting = re.search(r"^  url: (\S+)$", (root / "_config.yml").read_text("utf-8"), re.M)
     if setting is None:
         raise SystemExit("_config.yml has no line 'url: ...' under 'repository:'")
-    for path in [*(root / name for name in COPIES), *(root / "book").rglob("*.ipynb")]:
+    pages = [path for kind in ("*.ipynb", "*.md") for path in (root / "book").rglob(kind)]
+    for path in [*(root / name for name in COPIES), *pages]:
         text = path.read_text("utf-8")
         if setting[1] in text:
             path.write_text(text.replace(setting[1], url), "utf-8")

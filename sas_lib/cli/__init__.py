@@ -9,6 +9,7 @@ import typer
 from sas_lib.cli.blimp import blimp
 from sas_lib.cli.dimension import dimension
 from sas_lib.cli.glue import glue
+from sas_lib.cli.heavy import app as heavy
 from sas_lib.cli.measure import measure
 from sas_lib.cli.onsets import onsets
 from sas_lib.cli.pll import pll
@@ -26,6 +27,7 @@ toy = typer.Typer(no_args_is_help=True, help="Sentences and minimal pairs of toy
 toy.command("sentences")(toy_sentences)
 toy.command("pairs")(toy_pairs)
 app.add_typer(toy, name="toy")
+app.add_typer(heavy, name="heavy")
 for command in (pretrain, measure, uas, blimp, pll, glue, dimension, onsets):
     app.command()(command)
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from benchmarks.comparisons import Report, Result, described
 from sas_lib import results
+from sas_lib.freshness import module_hash
 from sas_lib.model import training_dtype
 
 BUNDLE = "benchmarks"
@@ -149,9 +151,11 @@ def write_bundle(report: Report, about: dict[str, Any], rounds: int, seconds: fl
         name: {"title": w.title, "unit": w.unit, "units_a_round": w.units, **w.shape}
         for name, w in report.workloads.items()
     }
+    modules = [f"sas_lib.{name}" for name in MODULES]
     return results.write(
         BUNDLE,
         tidy(report),
+        {"code": {name: module_hash(name) for name in modules}, "began": time.time() - seconds},
         {
             "machine": about,
             "rounds": rounds,
@@ -159,7 +163,6 @@ def write_bundle(report: Report, about: dict[str, Any], rounds: int, seconds: fl
             "workloads": shapes,
             "skipped": report.skipped,
         },
-        [f"sas_lib.{module}" for module in MODULES],
-        seconds,
+        made_by="make bench",
         note="Ratios of one run, contestants in turn; peak memory in processes of their own.",
     )
