@@ -98,7 +98,7 @@ def chapter_key(path: str | os.PathLike[str]) -> str:
         CodeError: something cannot be read.
     """
     bundles = [results_folder() / name for name in bundles_used(path)]
-    files = [file for bundle in bundles for file in sorted(bundle.iterdir())]
+    files = [p for bundle in bundles for p in sorted(bundle.rglob("*")) if p.is_file()]
     parts = {
         "code": [shape(cell.tree) for cell in code_cells(path)],
         "modules": {name: module_hash(name) for name in modules_used(path)},

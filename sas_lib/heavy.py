@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import TextIOBase
@@ -23,6 +26,7 @@ from sas_lib import freshness, results
 
 PROFILES = ("smoke", "cpu", "gpu")
 FAILED = ".failed"
+PATIENCE = 20  # seconds for an interrupted kernel to end
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "heavy"
 
 
@@ -175,8 +179,9 @@ def _execute(heavy: Heavy, made: Path, given: Mapping[str, Any], log: Log | None
         import papermill
     except ImportError as error:
         raise HeavyError("papermill is not installed: pip install 'sas-lib[heavy]'") from error
-    try:
-        papermill.execute_notebook(
+    with _stopped_on_interrupt() as thread:
+        task = thread.submit(
+            papermill.execute_notebook,
             heavy.path,
             made,
             dict(given),
@@ -186,11 +191,36 @@ def _execute(heavy: Heavy, made: Path, given: Mapping[str, Any], log: Log | None
             stdout_file=log,
             stderr_file=log,
         )
-    except papermill.PapermillExecutionError as error:
-        raise HeavyError(
-            f"{heavy.name} failed in its cell {error.cell_index + 1}: {error.ename}: "
-            f"{error.evalue}"
-        ) from error
+        try:
+            task.result()
+        except papermill.PapermillExecutionError as error:
+            raise HeavyError(
+                f"{heavy.name} failed in its cell {error.cell_index + 1}: {error.ename}: "
+                f"{error.evalue}"
+            ) from error
+
+
+@contextmanager
+def _stopped_on_interrupt() -> Iterator[ThreadPoolExecutor]:
+    """A thread to execute in, whose kernel ends on Ctrl-C.
+
+    In the main thread papermill's client would take the signal for itself, and may then wait
+    for ever for the kernel that it has stopped.
+    """
+    import psutil
+
+    before = set(psutil.Process().children())
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            yield thread
+        except KeyboardInterrupt:
+            kernels = set(psutil.Process().children()) - before
+            for kernel in kernels:
+                kernel.send_signal(signal.SIGINT)  # as a cell is interrupted: it can tidy up
+            _, alive = psutil.wait_procs(kernels, timeout=PATIENCE)
+            for process in [p for kernel in alive for p in (*kernel.children(True), kernel)]:
+                process.kill()
+            raise
 
 
 def tidy(executed: Path) -> None:

@@ -33,11 +33,13 @@ NO_DASHBOARD = "127.0.0.1:0"
 
 
 def holder(run: Path) -> psutil.Process:
-    """The worker that trains a run: it holds its lock."""
-    for child in multiprocessing.active_children():
-        process = psutil.Process(child.pid)
-        if any(Path(file.path) == run / LOCK for file in process.open_files()):
-            return process
+    """The worker that trains a run: it holds its lock (but for a moment, as it forks)."""
+    for _ in range(1000):
+        for child in multiprocessing.active_children():
+            process = psutil.Process(child.pid)
+            if any(Path(file.path) == run / LOCK for file in process.open_files()):
+                return process
+        time.sleep(0.001)
     raise AssertionError(f"nobody trains {run}")
 
 
