@@ -193,7 +193,12 @@ def test_ctrl_c_leaves_what_was_good(small: heavy.Heavy) -> None:
         f"heavy.FOLDER = freshness.HEAVY = Path({str(small.path.parent)!r})\n"
         "heavy.run(heavy.notebooks()[0], given={'number': 9.0, 'fail': 'wait'})"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stderr=subprocess.PIPE,
+        # Where the tests run in the background, the signal may be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     runs = small.path.parent / "runs"
     for _ in range(600):
         if list(runs.glob(".small-*/results/small/manifest.json")):
