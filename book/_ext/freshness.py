@@ -175,16 +175,27 @@ def in_words(manifest: Mapping[str, Any]) -> dict[str, str]:
     date, device = datetime.date.fromisoformat(manifest["date"]), manifest["device"]
     seeds, cores = manifest["seeds"], device.get("cpus")
     run = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
-    files = (manifests.results_folder() / manifest["name"]).iterdir()
-    size = sum(file.stat().st_size for file in files)
+    files = (manifests.results_folder() / manifest["name"]).rglob("*")
+    size = sum(file.stat().st_size for file in files if file.is_file())
     about = f"a CPU with {cores} core{'s' * (cores != 1)}" if cores else "a CPU"
     return {
         "date": f"{date.day} {date:%B %Y}",
         "device": about if device["kind"] == "cpu" else device.get("name", device["kind"]),
-        "time": duration(manifest["wall_seconds"]),
+        "time": took(manifest),
         "seeds": f"{seeds[0]} to {seeds[-1]}" if run else ", ".join(map(str, seeds)),
         "size": f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{max(1, round(size / 1e3))} kB",
     }
+
+
+def took(manifest: Mapping[str, Any]) -> str:
+    """How long a notebook ran, and how long its runs had been trained and measured, whenever
+    that was, one after another."""
+    before = [
+        f"{duration(manifest[f'{kind}_seconds'])} of {kind}"
+        for kind in ("training", "measuring")
+        if f"{kind}_seconds" in manifest
+    ]
+    return " after ".join([duration(manifest["wall_seconds"]), *before])
 
 
 def duration(seconds: float) -> str:

@@ -203,7 +203,7 @@ def show(
         "made on": manifest["date"],
         "by": notebook.get("name", "-"),
         "with": _listed(notebook.get("parameters", {})),
-        "took": _clock(manifest["wall_seconds"]),
+        "took": _took(manifest),
         "on": _listed(manifest["device"]),
         "seeds": ", ".join(map(str, manifest["seeds"])),
         "packages": _listed(manifest["packages"]),
@@ -250,6 +250,12 @@ def _parameters(given: list[str]) -> dict[str, Any]:
 
 def _listed(facts: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in facts.items())
+
+
+def _took(manifest: dict[str, Any]) -> str:
+    trained = manifest.get("training_seconds")
+    before = f", after {_clock(trained)} of training" if trained else ""
+    return _clock(manifest["wall_seconds"]) + before
 
 
 def _clock(seconds: float) -> str:
