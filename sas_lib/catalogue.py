@@ -1,10 +1,10 @@
 """What can be measured on the checkpoints of a run after training, by name.
 
-``dimension``, ``fisher``, ``context``, ``attention`` and ``uas`` are taken on the sentences
-of a treebank, ``pairs`` on minimal pairs, ``weights`` on the model alone; the names of the
-tasks of ``glue`` fine-tune it. Without files all is taken on toy English. What a run also
-measures on the way, on fewer sentences, has other names here: ``full_uas_best_head`` is
-the ``uas_best_head`` of ``uas``.
+``dimension``, ``fisher``, ``context``, ``attention``, ``uas`` and ``surprisal`` are taken on
+the sentences of a treebank, ``pairs`` on minimal pairs, ``weights`` on the model alone; the
+names of the tasks of ``glue`` fine-tune it. Without files all is taken on toy English. What a
+run also measures on the way, on fewer sentences, has other names here: ``full_uas_best_head``
+is the ``uas_best_head`` of ``uas``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sas_lib.blimp import read_pairs
 from sas_lib.checkpoints import MeasureError, Planned, initial_model
 from sas_lib.finetune import Recipe, each_run
 from sas_lib.glue import TASKS, read_hans, read_task
-from sas_lib.measures import pairs_measure, uas_rows
+from sas_lib.measures import attention_mass, pairs_measure, relation_mass_rows, uas_rows
 from sas_lib.pretraining import Measure, Row
 from sas_lib.treebank import Sentence, read_conllu
 
@@ -37,8 +37,10 @@ SIZES = {
     "context": 300,
     "attention": 300,
     "uas": 1000,
+    "surprisal": 500,
     "pairs": 30,
 }
+SINGLE_PAIRS = 10  # of each paradigm, whose margins are given one by one
 TASK_SIZE = 2000
 NAMES = ("weights", *SIZES)
 GROUPS = {
@@ -153,10 +155,12 @@ def _sentences(run: File, treebank: File | None, n: int) -> list[Sentence]:
 def full_uas_rows(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, sentences: Sequence[Sentence]
 ) -> list[Row]:
-    """All figures of UAS (``full_``), and the main ones of long arcs alone (``long_``)."""
+    """All figures of UAS and of attention mass (``full_``), and the main ones of UAS on long
+    arcs alone (``long_``)."""
     arcs = uas.score_arcs(model, tokenizer, sentences)
-    rows = [_renamed("full", row) for row in uas_rows(uas.summarise(arcs))]
-    return rows + long_arc_rows(arcs)
+    rows = [*uas_rows(uas.summarise(arcs)), *relation_mass_rows(arcs)]
+    rows.append({"metric": "attention_mass", "value": attention_mass(arcs)})
+    return [_renamed("full", row) for row in rows] + long_arc_rows(arcs)
 
 
 def long_arc_rows(arcs: uas.Arcs) -> list[Row]:
@@ -205,6 +209,7 @@ _ON_SENTENCES: dict[str, Callable[[list[Sentence]], Measure]] = {
     "fisher": lambda found: _of(complexity_measures.fisher_rows, _texts(found)),
     "context": lambda found: complexity_measures.context_measure(_words(found)),
     "attention": lambda found: complexity_measures.attention_measure(_words(found)),
+    "surprisal": lambda found: complexity_measures.surprisal_measure(_words(found)),
     "uas": lambda found: _of(full_uas_rows, found),
 }
 
@@ -218,7 +223,7 @@ def _of(rows: Callable[..., list[Row]], given: Sequence[Any]) -> Measure:
 
 def _pairs(run: File, pairs: File | None, n: int) -> Measure:
     chosen = read_pairs(pairs, n) if pairs else runs.toy_pairs(_tokenizer(run), n)
-    score = pairs_measure(chosen)
+    score = pairs_measure(chosen, single=SINGLE_PAIRS)
     return lambda model, tokenizer: [_renamed("full", row) for row in score(model, tokenizer)]
 
 

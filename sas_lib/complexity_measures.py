@@ -115,6 +115,27 @@ def context_measure(sentences: Sequence[Words], per_sentence: int = 1) -> Measur
     return measure
 
 
+def surprisal_measure(sentences: Sequence[Words], per_sentence: int = 2) -> Measure:
+    """How well single words are predicted in their whole sentences, a row for each.
+
+    The same words at every checkpoint, masked one at a time. ``detail`` is
+    ``sentence:word``, both from 0; ``value`` the surprisal in nats, summed over the pieces.
+    """
+
+    def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[Row]:
+        with autocast(model.device):
+            use = context_use(model, tokenizer, sentences, (None,), per_sentence)
+        where = np.stack([use.sentence, use.word], axis=1)
+        words, inverse = np.unique(where, axis=0, return_inverse=True)
+        totals = np.bincount(inverse.reshape(-1), weights=use.surprisal[:, 0])
+        return [
+            {"metric": "word_surprisal", "detail": f"{sentence}:{word}", "value": float(total)}
+            for (sentence, word), total in zip(words, totals, strict=True)
+        ]
+
+    return measure
+
+
 def attention_measure(sentences: Sequence[Words]) -> Measure:
     """Each head's entropy, attention by distance, and attention on other words at all.
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 from tqdm import tqdm
 
 from sas_lib import catalogue, checkpoints
+from sas_lib.pretraining import STATE
 from sas_lib.sweep_workers import SweepError, cluster, look, reason, shared, undisturbed
 
 
@@ -84,3 +88,35 @@ def _measure(marker: Path, name: str, asked: Asked, device: str) -> None:
         torch.set_num_threads(1)
         for _ in checkpoints.measure(run, *asked.of(run), device=device):
             pass
+
+
+def measure_again(
+    folder: str | os.PathLike[str], runs: Sequence[str], asked: Asked
+) -> pd.DataFrame:
+    """Measure again, in a copy, what was asked of these runs, and compare.
+
+    So one sees whether the code of today gives what an earlier one gave, as with
+    ``toy_arms.reproduce``. One row a run: ``run``, ``steps``, ``values`` (how many were
+    compared), ``different`` (how many of them differ), ``largest_difference``.
+    """
+    rows = []
+    for name in tqdm(runs, "measuring again"):
+        run = Path(folder) / name
+        with tempfile.TemporaryDirectory() as place:
+            copy = Path(place) / name
+            left_out = shutil.ignore_patterns(checkpoints.MEASURES, STATE)
+            shutil.copytree(run, copy, ignore=left_out)
+            planned, steps = asked.of(copy)
+            new = list(checkpoints.measure(copy, planned, steps))
+        old = {(one.step, one.name): one for one in checkpoints.read_taken(run)}
+        gaps = [
+            abs(after["value"] - before["value"])
+            for one in new
+            for before, after in zip(
+                old[one.step, one.name].rows[:-1], one.rows[:-1], strict=True
+            )
+        ]
+        different = sum(gap > 0 for gap in gaps)
+        about = {"run": name, "steps": asked.steps, "values": len(gaps)}
+        rows.append({**about, "different": different, "largest_difference": max(gaps)})
+    return pd.DataFrame(rows)

@@ -86,6 +86,25 @@ def attention_mass(arcs: uas.Arcs) -> float:
     return float(attention.reshape(len(attention), -1).mean(0).max())
 
 
+def relation_mass_rows(arcs: uas.Arcs) -> list[Row]:
+    """Mean attention on the gold arcs of each relation, in the (layer, head, direction) with
+    the most of it, and the mean of these over arcs.
+
+    The continuous twin of ``per_relation``, as ``attention_mass`` is that of ``best_head``.
+    """
+    arcs = arcs.scored()
+    rows: list[Row] = []
+    for relation, where in relation_groups(arcs.relation).items():
+        mass = arcs.attention[where].mean(0)
+        layer, head, direction = np.unravel_index(mass.argmax(), mass.shape)
+        place = {"layer": int(layer), "head": int(head), "direction": uas.DIRECTIONS[direction]}
+        value = {"detail": relation, **place, "value": float(mass.max())}
+        rows.append({"metric": "relation_mass", **value})
+    weights = [len(where) for where in relation_groups(arcs.relation).values()]
+    overall = float(np.average([row["value"] for row in rows], weights=weights))
+    return [{"metric": "mass_per_relation", "value": overall}, *rows]
+
+
 def largest_attention_measure(sentences: Sequence[Sentence]) -> Measure:
     """The largest attention from one word to another in any head, as the penalty sees it:
     its mean over the ordered pairs of words that an arc links, and over all others.
@@ -144,25 +163,33 @@ def head_relation_rows(arcs: uas.Arcs) -> list[Row]:
     return rows
 
 
-def pairs_measure(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> Measure:
+def pairs_measure(pairs: Mapping[str, Sequence[tuple[str, str]]], single: int = 0) -> Measure:
     """Minimal-pair accuracy, the mean over paradigms and each paradigm's own.
 
     Scored in the precision of training, three times as fast as float32 where that is bf16.
+    single: also the margins of the first so many pairs of each paradigm, ``detail`` being
+    ``paradigm:number``.
     """
 
     def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[Row]:
         with autocast(model.device):
-            scores = minimal_pairs.score_paradigms(model, tokenizer, pairs)
-        accuracies = [row["accuracy"] for row in scores.values()]
-        margins = [row["margin"] for row in scores.values()]
+            scores = dict(minimal_pairs.each_scores(model, tokenizer, pairs))
+        figures = {name: minimal_pairs.paradigm_row(of) for name, of in scores.items()}
         rows: list[Row] = [
-            {"metric": "pairs_accuracy", "value": float(np.mean(accuracies))},
-            {"metric": "pairs_margin", "value": float(np.mean(margins))},
+            {
+                "metric": f"pairs_{name}",
+                "value": float(np.mean([of[name] for of in figures.values()])),
+            }
+            for name in ("accuracy", "margin")
         ]
-        for paradigm, row in scores.items():
+        for paradigm, row in figures.items():
             rows.append(
                 {"metric": "paradigm_accuracy", "detail": paradigm, "value": row["accuracy"]}
             )
+        for paradigm, of in scores.items():
+            for number, (good, bad) in enumerate(of[:single]):
+                detail = f"{paradigm}:{number}"
+                rows.append({"metric": "pair_margin", "detail": detail, "value": good - bad})
         return rows
 
     return measure

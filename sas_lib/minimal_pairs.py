@@ -203,6 +203,34 @@ def each_paradigm(
     method: Method = "pll",
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (paradigm, row) as in ``score_paradigms``, each as soon as it is scored."""
+    for name, scores in each_scores(model, tokenizer, pairs, progress, method):
+        yield name, paradigm_row(scores)
+
+
+def paradigm_row(scores: np.ndarray) -> dict[str, Any]:
+    """The row of ``score_paradigms`` from the scores of each pair, good and bad, [pairs, 2]."""
+    good, bad = scores.T
+    return {
+        "n": len(good),
+        "accuracy": accuracy(good, bad),
+        "ties": int((good == bad).sum()),
+        "margin": float((good - bad).mean()),
+    }
+
+
+def each_scores(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Mapping[str, Iterable[tuple[str, str]]],
+    progress: Progress | None = None,
+    method: Method = "pll",
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (paradigm, scores), the pseudo-log-likelihoods in nats of both members of each
+    pair, good and bad: float64 [pairs, 2].
+
+    Raises:
+        ValueError: a paradigm has no pairs, or as ``pseudo_log_likelihood``.
+    """
     listed = {name: list(of_paradigm) for name, of_paradigm in pairs.items()}
     empty = [name for name, of_paradigm in listed.items() if not of_paradigm]
     if empty:
@@ -211,13 +239,4 @@ def each_paradigm(
     scores = stream_scores(model, tokenizer, sentences, progress=progress, method=method)
     for name, of_paradigm in listed.items():
         both = np.fromiter(islice(scores, 2 * len(of_paradigm)), dtype=np.float64)
-        good, bad = both.reshape(-1, 2).T
-        yield (
-            name,
-            {
-                "n": len(good),
-                "accuracy": accuracy(good, bad),
-                "ties": int((good == bad).sum()),
-                "margin": float((good - bad).mean()),
-            },
-        )
+        yield name, both.reshape(-1, 2)

@@ -22,6 +22,8 @@ from typing import Any
 
 import pandas as pd
 
+from sas_lib import manifests
+
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
 WRITE_TO = "SAS_RESULTS_TO"  # of the environment: where bundles are written, if not there
 COLUMNS = [
@@ -42,10 +44,7 @@ class BundleError(RuntimeError):
     """A bundle that is not there or cannot be read; the message says what to do."""
 
 
-def folder() -> Path:
-    """Where the bundles are: ``SAS_RESULTS``, or ``book/results`` beside the library."""
-    given = os.environ.get("SAS_RESULTS")
-    return Path(given) if given else Path(__file__).resolve().parents[1] / "book" / "results"
+folder, names = manifests.results_folder, manifests.bundle_names
 
 
 def read_run(run: str | os.PathLike[str], name: str | None = None) -> pd.DataFrame:
@@ -162,11 +161,6 @@ def writing_to(place: Path) -> Iterator[None]:
         del os.environ[WRITE_TO]
         if before is not None:
             os.environ[WRITE_TO] = before
-
-
-def names() -> list[str]:
-    """The bundles that there are."""
-    return sorted(path.parent.name for path in folder().glob("*/manifest.json"))
 
 
 def load(name: str, table: str = "metrics") -> pd.DataFrame:

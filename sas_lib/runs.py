@@ -37,16 +37,6 @@ Text = Sentence | str  # parsed or plain
 # tested on is drawn apart from it. A run's seed sets the weights, the order and the masks.
 TRAIN_SEED, VALID_SEED, TREEBANK_SEED, PAIRS_SEED, LINKS_SEED = 1, 2, 3, 4, 5
 
-# What a bundle of runs is made with, for its manifest.
-MODULES = tuple(
-    f"sas_lib.{name}"
-    for name in (
-        "batches blimp corpus learner measures minimal_pairs model ngrams parallel pretraining"
-        " regularizer run_state runs settings text throughput toy_english treebank uas"
-        " validation"
-    ).split()
-)
-
 
 def toy_data(config: Config, sentences: int = 100_000, quiet: bool = False) -> Data:
     """Toy English, encoded: the training corpus and 1,000 validation sentences."""

@@ -8,12 +8,13 @@ reader's own cluster. When a worker is lost, another takes its run up at the las
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from sas_lib import runs
-from sas_lib.pretraining import STATE, finished, fork, pretrain
+from sas_lib.pretraining import STATE, Data, finished, fork, pretrain
 from sas_lib.run_state import RunError, read_counters
 from sas_lib.settings import Config
 from sas_lib.sweep_workers import SweepError, cluster, look, reason, shared, undisturbed
@@ -78,7 +79,7 @@ def sweep(
     with tqdm(total=len(jobs), desc="runs", disable=quiet) as bar:
         left = []
         for job in jobs:
-            if _complete(folder, job):
+            if is_complete(folder, job):
                 bar.update()
                 yield folder / job.name
             else:
@@ -105,7 +106,8 @@ def _check(jobs: Sequence[Job]) -> None:
                 raise SweepError(f"{fork_.name} is a fork of {job.name} and must come after it")
 
 
-def _complete(folder: Path, job: Job) -> bool:
+def is_complete(folder: Path, job: Job) -> bool:
+    """Whether the job has been trained as far as it is to go."""
     out = folder / job.name
     try:
         return bool(finished(out, job.config)) or _standing(out) == job.stop_at
@@ -157,9 +159,9 @@ def _task(marker: Path, job: Job, sentences: int, threads: int, device: str) -> 
 def train(folder: Path, job: Job, sentences: int, device: str = "cpu") -> None:
     """Train one job to its end, leaving forks on the way."""
     out = folder / job.name
-    if _complete(folder, job):
+    if is_complete(folder, job):
         return
-    data = runs.toy_data(job.config, sentences, quiet=True)
+    data = _data(replace(job.config, seed=0, sas_schedule=()), sentences)
     measures = runs.toy_measures(data)
 
     def go_on(stop_at: int | None) -> None:
@@ -173,6 +175,12 @@ def train(folder: Path, job: Job, sentences: int, device: str = "cpu") -> None:
             if not (folder / other.name / "config.json").exists():
                 fork(out, folder / other.name, other.config.sas_schedule)
     go_on(job.stop_at)
+
+
+@functools.lru_cache(maxsize=1)
+def _data(config: Config, sentences: int) -> Data:
+    """The corpus is the same for all runs but for the links of a control."""
+    return runs.toy_data(config, sentences, quiet=True)
 
 
 def _will_fork(out: Path, step: int, other: Path) -> bool:

@@ -17,11 +17,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from sas_lib import results
-from sas_lib.pretraining import STATE, finished
 from sas_lib.regularizer import lambda_schedule
-from sas_lib.run_state import read_counters
 from sas_lib.settings import TOY, TOY_GPU, Config
-from sas_lib.sweep import Job, train
+from sas_lib.sweep import Job, is_complete, train
 
 # What the search on the first seed led to (book/heavy/toy_promote.ipynb).
 CHOSEN = {"suppress": 0.03, "promote": -0.01, "two-heads": -0.1}
@@ -104,14 +102,6 @@ PROFILES = {
     "cpu": Toy(TOY, sentences=100_000),
     "gpu": Toy(TOY_GPU, sentences=1_000_000),
 }
-
-
-def is_complete(folder: Path, job: Job) -> bool:
-    """Whether the job has been trained as far as it is to go."""
-    run = folder / job.name
-    if job.stop_at is not None:
-        return (run / STATE).exists() and read_counters(run / STATE)["step"] == job.stop_at
-    return finished(run, job.config) is not None
 
 
 def gather(

@@ -320,6 +320,19 @@ def test_the_measure_is_the_mean_over_paradigms(
     own = [values["paradigm_accuracy", name] for name in ("x", "y")]
     assert own[1] == 0.5 and own[0] in (0.0, 1.0)
     assert values["pairs_accuracy", None] == sum(own) / 2
+    assert not any(metric == "pair_margin" for metric, _ in values)
+
+
+def test_the_measure_gives_single_margins(
+    model: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    pairs = {"x": [("the dog", "dog the"), ("a cat", "cat a")] * 2, "y": [("a king", "king a")]}
+    rows = pairs_measure(pairs, single=2)(model, tokenizer)
+    margins = {r["detail"]: r["value"] for r in rows if r["metric"] == "pair_margin"}
+    assert set(margins) == {"x:0", "x:1", "y:0"}
+    for name, (good, bad) in {"x:0": pairs["x"][0], "x:1": pairs["x"][1]}.items():
+        alone = [one_mask_at_a_time(model, tokenizer, s, "pll") for s in (good, bad)]
+        assert margins[name] == pytest.approx(alone[0] - alone[1], abs=0.05)  # bfloat16
 
 
 def test_the_bigram_level_of_pairs(

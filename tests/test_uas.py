@@ -20,7 +20,13 @@ from tokenizers.models import WordPiece
 from tokenizers.processors import TemplateProcessing
 from transformers import BertForMaskedLM, PreTrainedTokenizerFast
 
-from sas_lib.measures import attention_mass, head_relation_rows, uas_measure, uas_rows
+from sas_lib.measures import (
+    attention_mass,
+    head_relation_rows,
+    relation_mass_rows,
+    uas_measure,
+    uas_rows,
+)
 from sas_lib.predictors import held_out_hits
 from sas_lib.treebank import ROOT, Sentence, read_conllu
 from sas_lib.uas import (
@@ -141,6 +147,15 @@ def test_worked_sentence(worked_tokenizer: PreTrainedTokenizerFast) -> None:
     # The root is an arc that nobody finds.
     assert summarise(arcs, include_root=True)["best_head"]["uas"] == 0.75
     assert attention_mass(arcs) == pytest.approx((0.25 + 0.35 + 0.30) / 3)
+    overall, *by_relation = relation_mass_rows(arcs)
+    assert {(row["detail"], row["direction"]): row["value"] for row in by_relation} == {
+        ("nsubj", "dependent_to_head"): pytest.approx(0.30),
+        ("amod", "head_to_dependent"): pytest.approx(0.35),
+        ("obj", "head_to_dependent"): pytest.approx(0.30),
+    }
+    assert overall["value"] == pytest.approx((0.30 + 0.35 + 0.30) / 3)
+    twice = relation_mass_rows(arcs.select(np.array([0, 2, 2, 3])))[0]  # weighted by frequency
+    assert twice["value"] == pytest.approx((0.30 + 2 * 0.35 + 0.30) / 4)
 
 
 def test_worked_predictions() -> None:
