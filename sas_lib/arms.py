@@ -19,13 +19,15 @@ from sas_lib import results
 KINDS = ("arm", "run", "metric", "detail", "direction")
 
 
-def load(*names: str) -> pd.DataFrame:
+def load(*names: str, only: Sequence[str] | None = None) -> pd.DataFrame:
     """The metrics of bundles of arms, together, with a column ``arm``.
+
+    only: as of ``results.load``.
 
     Raises:
         results.BundleError: there is no such bundle, or its manifest names no arms.
     """
-    tables = pd.concat([_of_bundle(name) for name in names], ignore_index=True)
+    tables = pd.concat([_of_bundle(name, only) for name in names], ignore_index=True)
     return tables.astype(dict.fromkeys(KINDS, "category"))
 
 
@@ -41,9 +43,9 @@ def described(*names: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _of_bundle(name: str) -> pd.DataFrame:
+def _of_bundle(name: str, only: Sequence[str] | None) -> pd.DataFrame:
     arms = {run: about["arm"] for run, about in described(name).items()}
-    metrics = results.load(name)
+    metrics = results.load(name, only=only)
     found = metrics["run"].astype(str).map(arms)
     if found.isna().any():
         raise results.BundleError(f"the manifest of {name!r} does not say each run's arm")

@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -163,8 +163,12 @@ def writing_to(place: Path) -> Iterator[None]:
             os.environ[WRITE_TO] = before
 
 
-def load(name: str, table: str = "metrics") -> pd.DataFrame:
+def load(
+    name: str, table: str = "metrics", only: Sequence[str] | None = None
+) -> pd.DataFrame:
     """A table of a bundle.
+
+    only: the rows of these metrics alone, which is faster where there are many others.
 
     Raises:
         BundleError: there is no such bundle or table.
@@ -173,7 +177,8 @@ def load(name: str, table: str = "metrics") -> pd.DataFrame:
     if not path.exists():
         there = ", ".join(names()) or "-"
         raise BundleError(f"no {table} in a bundle {name!r}; there are: {there}")
-    return pd.read_parquet(path)
+    wanted = None if only is None else [("metric", "in", list(only))]
+    return pd.read_parquet(path, filters=wanted)
 
 
 def manifest(name: str) -> dict[str, Any]:

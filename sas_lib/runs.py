@@ -216,6 +216,21 @@ def text_data(
     )
 
 
+def text_measures(
+    treebank: str | os.PathLike[str] | None,
+    pairs: str | os.PathLike[str] | None,
+    pairs_limit: int = 20,
+) -> list[Measure]:
+    """UAS on a treebank and accuracy on minimal pairs, of those that are given."""
+    measures: list[Measure] = []
+    if treebank is not None:
+        gold: list[Sentence] = list(read_conllu(treebank))
+        measures.append(uas_measure(gold))
+    if pairs is not None:
+        measures.append(pairs_measure(read_pairs(pairs, pairs_limit)))
+    return measures
+
+
 def text_run(
     out: str | os.PathLike[str],
     config: Config,
@@ -235,11 +250,6 @@ def text_run(
     check_start(out, resume, device)
     if metrics := finished(out, config):
         return metrics
-    measures: list[Measure] = []
-    if treebank is not None:
-        gold: list[Sentence] = list(read_conllu(treebank))
-        measures.append(uas_measure(gold))
-    if pairs is not None:
-        measures.append(pairs_measure(read_pairs(pairs, pairs_limit)))
+    measures = text_measures(treebank, pairs, pairs_limit)
     data = text_data(files, config, quiet)
     return pretrain(out, config, data, measures, resume, device, quiet, keep=keep)

@@ -79,6 +79,8 @@ def test_arms_come_from_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert dict(zip(both["arm"], both["value"], strict=True)) == {"base": 1.0, "arm": 2.0}
     assert isinstance(both["metric"].dtype, pd.CategoricalDtype)
     assert both["detail"].isna().all()
+    assert len(arms.load("trial", "other", only=["loss"])) == 2
+    assert len(arms.load("trial", "other", only=["no such"])) == 0
     assert arms.described("trial", "other").keys() == {"base-seed0", "arm-seed0"}
     results.write("trial", metrics, RECORD, {})
     with pytest.raises(results.BundleError, match="arm"):

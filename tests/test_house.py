@@ -43,8 +43,10 @@ NOTEBOOKS = sorted(p for p in (ROOT / "book").rglob("*.ipynb") if "runs" not in 
 FLOORS = [
     {
         "treebank",
+        "parses",
         "toy_english",
         "text",
+        "downloads",
         "corpus",
         "batches",
         "ngrams",
@@ -53,7 +55,7 @@ FLOORS = [
         "fingerprints",
         "manifests",
     },
-    {"model", "run_state", "parallel", "sentence_batches", "blimp", "glue"},
+    {"model", "run_state", "parallel", "sentence_batches", "blimp", "glue", "silver"},
     {
         "regularizer",
         "predictors",
@@ -64,6 +66,7 @@ FLOORS = [
         "complexity",
         "context",
         "fisher",
+        "parser_training",
         "onsets",
         "breaks",
         "curve_fits",
@@ -71,7 +74,8 @@ FLOORS = [
     {"learner", "throughput", "validation", "pretraining"},
     {"measures", "complexity_measures", "runs", "checkpoints", "catalogue"}
     | {"freshness", "results", "arms", "heavy"}
-    | {"sweep_workers", "sweep", "toy_arms", "measure_runs"},
+    | {"sweep_workers", "sweep", "toy_arms", "measure_runs"}
+    | {"corpus_files", "prepared"},
     {"charts", "attention_explorer", "widgets"}
     | {path.stem for path in MODULES if path.stem.endswith("_figures")},
     {"cli"},

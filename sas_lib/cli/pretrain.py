@@ -35,12 +35,17 @@ def pretrain(
         list[Path] | None,
         typer.Option(
             help="Plain text, one paragraph a line, or parsed sentences (.conllu), which the "
-            "penalty needs; .xz may be; may be repeated."
+            "penalty needs; .xz may be; may be repeated. Or one folder that sas prepare made."
         ),
     ] = None,
-    treebank: Annotated[Path | None, typer.Option(help="CoNLL-U to measure UAS on.")] = None,
+    treebank: Annotated[
+        Path | None,
+        typer.Option(
+            help="CoNLL-U to measure UAS on, or by name: ewt (its dev part), ewt/test."
+        ),
+    ] = None,
     pairs: Annotated[
-        Path | None, typer.Option(help="BLiMP-style folder to measure on.")
+        Path | None, typer.Option(help="BLiMP-style folder to measure on, or blimp.")
     ] = None,
     pairs_limit: Annotated[int, typer.Option(min=1, help="Pairs a paradigm on the way.")] = 20,
     sentences: Annotated[int, typer.Option(min=1, help="Toy sentences to train on.")] = 100_000,
@@ -127,6 +132,8 @@ def pretrain(
     import torch
 
     from sas_lib import runs
+    from sas_lib.downloads import path_or_name
+    from sas_lib.prepared import prepared_run, read_prepared
     from sas_lib.settings import CONFIGS
 
     if (treebank or pairs) and not corpus:
@@ -141,15 +148,30 @@ def pretrain(
     if penalty is not Penalty.sas and sas_lambda is None and sas_schedule is None:
         raise typer.BadParameter("--penalty needs --sas-lambda or --sas-schedule")
     given["penalty"] = penalty.value
+    folder = _prepared_folder(corpus or [])
+    if folder:  # was cut into these pieces
+        given = read_prepared(folder)["settings"] | given
     names = {f.name for f in dataclasses.fields(base)}
     settings = dataclasses.replace(base, **{k: v for k, v in given.items() if k in names})
-    if corpus:
+    treebank, pairs = treebank and path_or_name(treebank), pairs and path_or_name(pairs)
+    if folder:
+        measures = runs.text_measures(treebank, pairs, pairs_limit)
+        path = prepared_run(out, settings, folder, measures, resume, device, keep=keep)
+    elif corpus:
         path = runs.text_run(
             out, settings, corpus, treebank, pairs, pairs_limit, resume, device, keep=keep
         )
     else:
         path = runs.toy_run(out, settings, sentences, resume, device, keep=keep)
     typer.echo(f"metrics in {path}", err=True)
+
+
+def _prepared_folder(corpus: list[Path]) -> Path | None:
+    """The prepared folder among the texts, where there is one, which then is all."""
+    folders = [path for path in corpus if path.is_dir()]
+    if folders and len(corpus) > 1:
+        raise typer.BadParameter("--corpus takes files or one prepared folder, not both")
+    return folders[0] if folders else None
 
 
 def _schedule(
