@@ -163,9 +163,7 @@ def writing_to(place: Path) -> Iterator[None]:
             os.environ[WRITE_TO] = before
 
 
-def load(
-    name: str, table: str = "metrics", only: Sequence[str] | None = None
-) -> pd.DataFrame:
+def load(name: str, table: str = "metrics", only: Sequence[str] | None = None) -> pd.DataFrame:
     """A table of a bundle.
 
     only: the rows of these metrics alone, which is faster where there are many others.

@@ -73,10 +73,10 @@ FLOORS = [
     },
     {"learner", "throughput", "validation", "pretraining"},
     {"measures", "complexity_measures", "runs", "checkpoints", "catalogue"}
-    | {"freshness", "results", "arms", "heavy"}
+    | {"freshness", "results", "arms", "ledger", "heavy"}
     | {"sweep_workers", "sweep", "toy_arms", "measure_runs"}
     | {"corpus_files", "prepared"},
-    {"charts", "attention_explorer", "widgets"}
+    {"charts", "attention_explorer", "ledger_table", "widgets"}
     | {path.stem for path in MODULES if path.stem.endswith("_figures")},
     {"cli"},
 ]

@@ -12,9 +12,12 @@ from sas_lib.cli.glue import glue
 from sas_lib.cli.heavy import app as heavy
 from sas_lib.cli.measure import measure
 from sas_lib.cli.onsets import onsets
+from sas_lib.cli.parse import parse
 from sas_lib.cli.pll import pll
+from sas_lib.cli.prepare import prepare
 from sas_lib.cli.pretrain import pretrain
 from sas_lib.cli.toy import toy_pairs, toy_sentences
+from sas_lib.cli.train_parser import train_parser
 from sas_lib.cli.uas import uas
 
 app = typer.Typer(
@@ -28,7 +31,8 @@ toy.command("sentences")(toy_sentences)
 toy.command("pairs")(toy_pairs)
 app.add_typer(toy, name="toy")
 app.add_typer(heavy, name="heavy")
-for command in (pretrain, measure, uas, blimp, pll, glue, dimension, onsets):
+COMMANDS = (prepare, train_parser, parse, pretrain, measure, uas, blimp, pll, glue)
+for command in (*COMMANDS, dimension, onsets):
     app.command()(command)
 
 
