@@ -1,10 +1,10 @@
 """What can be measured on the checkpoints of a run after training, by name.
 
-``dimension``, ``fisher``, ``context``, ``attention``, ``uas`` and ``surprisal`` are taken on
-the sentences of a treebank, ``pairs`` on minimal pairs, ``weights`` on the model alone; the
-names of the tasks of ``glue`` fine-tune it. Without files all is taken on toy English. What a
-run also measures on the way, on fewer sentences, has other names here: ``full_uas_best_head``
-is the ``uas_best_head`` of ``uas``.
+``dimension``, ``fisher``, ``context``, ``roads``, ``attention``, ``uas`` and ``surprisal`` are
+taken on the sentences of a treebank, ``pairs`` on minimal pairs, ``weights`` on the model
+alone; the names of the tasks of ``glue`` fine-tune it. Without files all is taken on toy
+English. What a run also measures on the way, on fewer sentences, has other names here:
+``full_uas_best_head`` is the ``uas_best_head`` of ``uas``.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ SIZES = {
     "dimension": 1000,
     "fisher": 100,
     "context": 300,
+    "roads": 300,
     "attention": 300,
     "uas": 1000,
     "surprisal": 500,
@@ -209,6 +210,7 @@ _ON_SENTENCES: dict[str, Callable[[list[Sentence]], Measure]] = {
     "fisher": lambda found: _of(complexity_measures.fisher_rows, _texts(found)),
     "context": lambda found: complexity_measures.context_measure(_words(found)),
     "attention": lambda found: complexity_measures.attention_measure(_words(found)),
+    "roads": lambda found: complexity_measures.roads_measure(_words(found)),
     "surprisal": lambda found: complexity_measures.surprisal_measure(_words(found)),
     "uas": lambda found: _of(full_uas_rows, found),
 }

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sas_lib import complexity
 from sas_lib.complexity import DimensionError, Metric, Pooling
-from sas_lib.context import Words, attention_profile, context_use
+from sas_lib.context import Words, attention_profile, context_use, loss_without
 from sas_lib.fisher import fisher_trace
 from sas_lib.model import autocast
 from sas_lib.pretraining import Measure, Row
@@ -131,6 +131,20 @@ def surprisal_measure(sentences: Sequence[Words], per_sentence: int = 2) -> Meas
         return [
             {"metric": "word_surprisal", "detail": f"{sentence}:{word}", "value": float(total)}
             for (sentence, word), total in zip(words, totals, strict=True)
+        ]
+
+    return measure
+
+
+def roads_measure(sentences: Sequence[Words]) -> Measure:
+    """The loss at masked words with each road between words cut (``detail``)."""
+
+    def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[Row]:
+        with autocast(model.device):
+            losses = loss_without(model, tokenizer, sentences)
+        return [
+            {"metric": "roads_loss", "detail": cut, "value": value}
+            for cut, value in losses.items()
         ]
 
     return measure

@@ -12,6 +12,11 @@ A masked word is masked with all its pieces, or those left would tell what it is
 been trained on whole sentences: the figures say what it makes of so few words, not what could
 be made of them.
 
+**Roads**: nothing about another word can reach a prediction but by attention, either directly
+from word to word, in whatever layer, or over a hub: a special token collects from all words,
+and words look at it. Each road can be cut, in all layers, and the loss looked at. Words still
+see the special tokens where only the hub's collecting is forbidden, as many heads rest there.
+
 **Attention** is that between words (``model.word_attention``), each word's divided by its
 sum: where a head looks among the other words. How much of its attention falls on other words
 at all, rather than on itself or a special token, is given beside it.
@@ -19,6 +24,7 @@ at all, rather than on itself or a special token, is given beside it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,8 +40,12 @@ from sas_lib.sentence_batches import encode_checked, length_groups
 Words = Sequence[str]
 Progress = Callable[[int], object]
 
+View = Callable[[WordBatch, Tensor], Tensor]  # of the masked words: an attention mask
+
 # None is the whole sentence.
 WINDOWS: tuple[int | None, ...] = (*range(1, 11), None)
+# What is cut: nothing, word to word, special tokens to words, or both.
+ROADS = ("none", "direct", "hub", "both")
 
 
 @dataclass(frozen=True)
@@ -92,19 +102,30 @@ def context_use(
     if any(n is not None and n < 1 for n in windows):
         raise ValueError(f"a window holds one word or more; got {windows}")
     items = _items(sentences, per_sentence, include_punct, seed)
-    if not items:
-        raise ModelError("no word to mask in these sentences")
-    encoded = encode_checked(model, tokenizer, [" ".join(words) for words in sentences])
-    parts = []
-    for group in length_groups([len(encoded[s]) for s, _ in items], batch_pieces):
-        chosen = [items[i] for i in group]
-        batch = word_batch([sentences[s] for s, _ in chosen], tokenizer)
-        parts.append(_predict(model, tokenizer, batch, chosen, windows))
-        if progress is not None:
-            progress(len(group))
-    correct, surprisal, sentence, word = (np.concatenate(c) for c in zip(*parts, strict=True))
-    order = np.lexsort((word, sentence))
-    return ContextUse(windows, correct[order], surprisal[order], sentence[order], word[order])
+    views = [functools.partial(visible_pieces, window=n) for n in windows]
+    return ContextUse(
+        windows,
+        *_predictions(model, tokenizer, sentences, items, views, batch_pieces, progress),
+    )
+
+
+@torch.inference_mode()
+def loss_without(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    sentences: Sequence[Words],
+    per_sentence: int = 1,
+    seed: int = 0,
+    batch_pieces: int = 8192,
+) -> dict[str, float]:
+    """The mean surprisal in nats at masked words, with each of ``ROADS`` cut.
+
+    The masked words are those of ``context_use``. Errors are its errors.
+    """
+    items = _items(sentences, per_sentence, False, seed)
+    views = [functools.partial(open_roads, cut=cut) for cut in ROADS]
+    _, surprisal, *_ = _predictions(model, tokenizer, sentences, items, views, batch_pieces)
+    return dict(zip(ROADS, surprisal.mean(0).tolist(), strict=True))
 
 
 def _items(
@@ -134,12 +155,54 @@ def visible_pieces(batch: WordBatch, word: Tensor, window: int | None) -> Tensor
     return (pieces | special).long() * batch.attention_mask
 
 
+def open_roads(batch: WordBatch, word: Tensor, cut: str) -> Tensor:
+    """The attention mask, additive [batch, 1, pieces, pieces], with a road of ``ROADS`` cut.
+
+    word: not looked at; a road is cut for all words. No piece is kept from its own word.
+    """
+    owner = batch.membership.argmax(1)  # [batch, pieces]; of no use at special tokens
+    special = batch.membership.sum(1) == 0
+    between = (
+        (owner[:, :, None] != owner[:, None, :]) & ~special[:, :, None] & ~special[:, None]
+    )
+    collecting = special[:, :, None] & ~special[:, None]
+    shut = (batch.attention_mask == 0)[:, None].expand_as(between)
+    shut = shut | (between & (cut in ("direct", "both")))
+    shut = shut | (collecting & (cut in ("hub", "both")))
+    return torch.zeros(shut.shape).masked_fill(shut, torch.finfo(torch.float32).min)[:, None]
+
+
+def _predictions(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    sentences: Sequence[Words],
+    items: list[tuple[int, int]],
+    views: Sequence[View],
+    batch_pieces: int,
+    progress: Progress | None = None,
+) -> list[np.ndarray]:
+    """The arrays of ``ContextUse``: a row a masked piece, a column a view."""
+    if not items:
+        raise ModelError("no word to mask in these sentences")
+    encoded = encode_checked(model, tokenizer, [" ".join(words) for words in sentences])
+    parts = []
+    for group in length_groups([len(encoded[s]) for s, _ in items], batch_pieces):
+        chosen = [items[i] for i in group]
+        batch = word_batch([sentences[s] for s, _ in chosen], tokenizer)
+        parts.append(_predict(model, tokenizer, batch, chosen, views))
+        if progress is not None:
+            progress(len(group))
+    correct, surprisal, sentence, word = (np.concatenate(c) for c in zip(*parts, strict=True))
+    order = np.lexsort((word, sentence))
+    return [correct[order], surprisal[order], sentence[order], word[order]]
+
+
 def _predict(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     batch: WordBatch,
     items: list[tuple[int, int]],
-    windows: tuple[int | None, ...],
+    views: Sequence[View],
 ) -> list[np.ndarray]:
     """The columns of ``ContextUse`` for one batch, a masked word a row of it."""
     sentence, word = torch.tensor(items).T
@@ -148,8 +211,8 @@ def _predict(
     positions = hidden.flatten().nonzero().squeeze(1).to(model.device)
     labels = batch.input_ids[hidden].to(model.device)
     correct, surprisal = [], []
-    for window in windows:
-        mask = visible_pieces(batch, word, window).to(model.device)
+    for view in views:
+        mask = view(batch, word).to(model.device)
         logits = logits_at(model, ids, mask, positions).float()
         correct.append((logits.argmax(-1) == labels).cpu().numpy())
         loss = cross_entropy(logits, labels, reduction="none")

@@ -15,7 +15,15 @@ from transformers import BertForMaskedLM, PreTrainedTokenizerFast
 
 from sas_lib import context
 from sas_lib.complexity_measures import attention_measure, context_measure
-from sas_lib.context import WINDOWS, attention_profile, context_use, visible_pieces
+from sas_lib.context import (
+    ROADS,
+    WINDOWS,
+    attention_profile,
+    context_use,
+    loss_without,
+    open_roads,
+    visible_pieces,
+)
 from sas_lib.model import ModelError, autocast, word_batch
 from sas_lib.treebank import Sentence
 
@@ -63,6 +71,62 @@ def test_windows_by_hand(tokenizer: PreTrainedTokenizerFast) -> None:
     assert visible_pieces(batch, torch.tensor([3, 1]), 9)[1].tolist() == (
         batch.attention_mask[1].tolist()
     )
+
+
+def test_roads_by_hand(tokenizer: PreTrainedTokenizerFast) -> None:
+    words = ("the", "unforgettable", "dog")
+    owner = pieces_of(tokenizer, words)
+    assert len(owner) > len(words) + 2
+    batch = word_batch([words, ("the",)], tokenizer)
+    for cut in ROADS:
+        mask = open_roads(batch, torch.zeros(2), cut)
+        assert mask.shape == (2, 1, len(owner), len(owner))
+        for i, j in np.ndindex(len(owner), len(owner)):
+            a, b = owner[i], owner[j]
+            direct = a is not None and b is not None and a != b
+            hub = a is None and b is not None
+            shut = (direct and cut in ("direct", "both")) or (hub and cut in ("hub", "both"))
+            assert (mask[0, 0, i, j] < 0) == shut, (cut, i, j)
+        assert (mask[1, 0, :, 3:] < 0).all()  # padding is never seen
+
+
+def test_no_road_carries_what_is_cut(
+    model: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """What is said at a masked word changes with another word just where a road is open."""
+    model = copy.deepcopy(model)
+    batch = word_batch([("the", "small", "d", "that")], tokenizer)
+    other = word_batch([("the", "old", "d", "that")], tokenizer)
+    assert (batch.input_ids != other.input_ids).sum() == 1
+    for cut in ROADS:
+        mask = open_roads(batch, torch.zeros(1), cut)
+        with torch.inference_mode():
+            one, two = (
+                model(input_ids=b.input_ids, attention_mask=mask).logits[0, 3]
+                for b in (batch, other)
+            )
+            whole = model(input_ids=batch.input_ids).logits[0, 3]
+        assert torch.equal(one, two) == (cut == "both")
+        if cut == "none":
+            torch.testing.assert_close(one, whole)
+    for layers in model.base_model.encoder.layer[1:]:  # a hub takes two layers
+        layers.attention.forward = lambda hidden, *_, **__: (torch.zeros_like(hidden), None)
+    mask = open_roads(batch, torch.zeros(1), "direct")
+    with torch.inference_mode():
+        one, two = (
+            model(input_ids=b.input_ids, attention_mask=mask).logits[0, 3]
+            for b in (batch, other)
+        )
+    assert torch.equal(one, two)
+
+
+def test_the_loss_with_all_roads_open_is_that_of_the_whole_sentence(
+    model: BertForMaskedLM, tokenizer: PreTrainedTokenizerFast, some: Words
+) -> None:
+    losses = loss_without(model, tokenizer, some)
+    whole = context_use(model, tokenizer, some, windows=(None,))
+    assert losses["none"] == pytest.approx(whole.loss[0], rel=1e-5)
+    assert list(losses) == list(ROADS) and len(set(losses.values())) == 4
 
 
 class Copier(torch.nn.Module):

@@ -22,7 +22,7 @@ from sas_lib.blimp import read_pairs
 from sas_lib.catalogue import NAMES, SIZES, plan
 from sas_lib.checkpoints import END, MeasureError, Planned, chosen, kept, measure
 from sas_lib.cli.onsets import read_metrics
-from sas_lib.context import attention_profile, context_use
+from sas_lib.context import attention_profile, context_use, loss_without
 from sas_lib.corpus import encode
 from sas_lib.finetune import Recipe, each_run
 from sas_lib.fisher import fisher_trace
@@ -140,6 +140,10 @@ def expected_rows(
         found["full_baseline_offset",] = figures["baselines"]["best_offset"]["uas"]
         for one in figures["per_relation"]["relations"]:
             found["full_relation_uas", one["relation"]] = one["uas"]
+    elif name == "roads":
+        with autocast(model.device):
+            for cut, value in loss_without(model, tokenizer, words).items():
+                found["roads_loss", cut] = value
     elif name == "surprisal":
         for number, place in enumerate(words):
             for word in range(len(place)):
@@ -509,14 +513,14 @@ def test_measure_as_json(sas: Sas, run: Path, treebank: Path, pairs: Path) -> No
     result = sas("measure", run, *data, "--steps", "0,last", "--json")
     assert result.code == 0, result.err
     figures = json.loads(result.out)
-    assert (figures["measured"], figures["before"], figures["left"]) == (16, 0, 0)
+    assert (figures["measured"], figures["before"], figures["left"]) == (18, 0, 0)
     assert {row["step"] for row in figures["rows"]} == {0, 4}
     seconds = {row["detail"] for row in figures["rows"] if row["metric"] == END}
     assert seconds == set(NAMES) == figures["settings"].keys()
     assert figures["settings"]["uas"]["n"] == 20
     assert not any("settings" in row for row in figures["rows"])
     again = json.loads(sas("measure", run, *data, "--steps", "0,last", "--json").out)
-    assert (again["measured"], again["before"]) == (0, 16)
+    assert (again["measured"], again["before"]) == (0, 18)
     assert again["rows"] == figures["rows"]
     more = json.loads(sas("measure", run, "--what", "weights", "--json").out)
     assert (more["measured"], more["before"]) == (2, 2)

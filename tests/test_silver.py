@@ -356,6 +356,9 @@ def test_raw_text_worked_by_hand() -> None:
     # The full stop on a word that the gold does not have.
     guess = Sentence(guess.words, (1, ROOT, 0), ("nsubj", "root", "punct"))
     assert raw_text_scores([gold], [guess]) == {"tokens": 4 / 7, "uas": 2 / 7, "las": 2 / 7}
+    # A root is not a word that hangs on the last one.
+    guess = Sentence(guess.words, (1, 2, ROOT), ("nsubj", "root", "punct"))
+    assert raw_text_scores([gold], [guess]) == {"tokens": 4 / 7, "uas": 0, "las": 0}
     assert set(raw_text_scores([gold], [gold]).values()) == {1}
 
 
@@ -427,6 +430,8 @@ def test_ctrl_c_keeps_the_best_so_far(
     def pressed_early(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
+    (tmp_path / "late.part").mkdir()  # what one that was killed has left
+    (tmp_path / "late.part" / "training.jsonl").write_text("{}")
     monkeypatch.setattr(loop, "train", pressed_late)
     scores = train_parser(tmp_path / "late", treebank, max_steps=1)
     assert scores["interrupted"] and scores["last_step"] == 1

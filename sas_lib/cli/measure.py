@@ -20,9 +20,9 @@ def measure(
     what: Annotated[
         list[str] | None,
         typer.Option(
-            help="dimension, weights, fisher, context, attention, uas, surprisal, pairs; tasks "
-            "(of toy English) or glue, or one task of sas glue. May be repeated. Without it, "
-            "all but the tasks and what needs data that are not given.",
+            help="dimension, weights, fisher, context, roads, attention, uas, surprisal, "
+            "pairs; tasks (of toy English) or glue, or one task of sas glue. May be repeated. "
+            "Without it, all but the tasks and what needs data that are not given.",
         ),
     ] = None,
     steps: Annotated[
@@ -39,8 +39,8 @@ def measure(
         typer.Option(
             min=1,
             help="Sentences to measure on; of pairs, pairs a paradigm; of tasks, examples. "
-            "Default: 1000 for dimension and uas, 500 for surprisal, 300 for context and "
-            "attention, 100 for fisher, 30 for pairs, 2000 for tasks.",
+            "Default: 1000 for dimension and uas, 500 for surprisal, 300 for context, roads "
+            "and attention, 100 for fisher, 30 for pairs, 2000 for tasks.",
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Of tasks: fine-tuning runs.")] = 3,
