@@ -20,7 +20,7 @@ def parse(
     ],
     out: Out,
     processes: Annotated[
-        int, typer.Option(min=1, help="How many parse side by side, at 1 GB or so each.")
+        int, typer.Option(min=1, help="How many parse side by side; best one a core.")
     ] = 1,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Parse the first N sentences only.")

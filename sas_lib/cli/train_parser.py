@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ def train_parser(
         Path | None,
         typer.Option(
             help="A folder with ...train.conllu, ...dev.conllu and ...test.conllu; by default "
-            "ud_ewt in the folder that SAS_DATA names."
+            "UD EWT, from the folder that SAS_DATA names or from the net."
         ),
     ] = None,
     max_steps: Annotated[
@@ -37,27 +36,13 @@ def train_parser(
     sas train-parser --out parsers/ewt --treebank UD_English-EWT
     sas train-parser --out parsers/quick --treebank UD_English-EWT --max-steps 1000 --json
     """
+    from sas_lib.downloads import fetch
     from sas_lib.parser_training import train_parser as train
 
-    scores = train(out, treebank or default_treebank(), max_steps, seed)
+    if treebank is None:
+        treebank = {fetch("ewt", part).parent for part in ("train", "dev", "test")}.pop()
+    scores = train(out, treebank, max_steps, seed)
     typer.echo(json.dumps(scores, indent=1) if as_json else score_table(scores, out))
-
-
-def default_treebank() -> Path:
-    """UD EWT, where it is at hand.
-
-    Raises:
-        SilverError: it is not.
-    """
-    from sas_lib.silver import SilverError
-
-    # Fetching UD EWT by name belongs here.
-    if not os.environ.get("SAS_DATA"):
-        raise SilverError(
-            "no treebank: give its folder with --treebank, or let SAS_DATA name a folder "
-            "that has ud_ewt"
-        )
-    return Path(os.environ["SAS_DATA"]) / "ud_ewt"
 
 
 def score_table(scores: dict[str, Any], out: Path) -> str:
