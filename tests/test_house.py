@@ -75,7 +75,7 @@ FLOORS = [
     {"measures", "complexity_measures", "runs", "checkpoints", "catalogue"}
     | {"freshness", "results", "arms", "ledger", "heavy"}
     | {"sweep_workers", "sweep", "toy_arms", "measure_runs"}
-    | {"corpus_files", "prepared"},
+    | {"corpus_files", "prepared", "series", "series_measures"},
     {"charts", "attention_explorer", "ledger_table", "widgets"}
     | {path.stem for path in MODULES if path.stem.endswith("_figures")},
     {"cli"},
