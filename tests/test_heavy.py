@@ -17,6 +17,7 @@ import pytest
 from conftest import Sas, one_line_error
 
 from sas_lib import arms, freshness, heavy, results
+from sas_lib.cli.heavy import _parameters
 
 NOTEBOOKS = heavy.notebooks()
 SMALL = """
@@ -281,3 +282,14 @@ def test_real_data_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.delenv("SAS_DATA")
     with pytest.raises(heavy.HeavyError, match="set SAS_DATA"):
         heavy.data_folder()
+
+
+def test_parameters_are_read_as_json_or_as_python_writes_them() -> None:
+    given = ["train=False", "again=true", "scheduler=None", "seeds=[0, 1]", "note=a word"]
+    assert _parameters(given) == {
+        "train": False,
+        "again": True,
+        "scheduler": None,
+        "seeds": [0, 1],
+        "note": "a word",
+    }

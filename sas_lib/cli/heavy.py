@@ -235,6 +235,9 @@ def _row(notebook: Heavy, profile: str = "cpu") -> dict[str, Any]:
     return row
 
 
+_AS_JSON = {"True": "true", "False": "false", "None": "null"}  # as the notebooks write them
+
+
 def _parameters(given: list[str]) -> dict[str, Any]:
     found = {}
     for one in given:
@@ -242,7 +245,7 @@ def _parameters(given: list[str]) -> dict[str, Any]:
         if not equals:
             raise typer.BadParameter("-p takes a KEY and a VALUE", param_hint="--parameter")
         try:
-            found[key] = json.loads(value)
+            found[key] = json.loads(_AS_JSON.get(value, value))
         except ValueError:
             found[key] = value  # a bare word is a string
     return found
