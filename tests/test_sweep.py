@@ -411,12 +411,13 @@ def test_a_sweep_in_processes(tmp_path: Path) -> None:
     """A real worker on real toy English: one run fails, the other is as any run."""
     two = [Job("good", TOY), Job("bad", dataclasses.replace(TOY, heads=5))]
     found: list[Path] = []
+    before = set(multiprocessing.active_children())  # of other tests, which wait for more
     with pytest.raises(SweepError, match=r"^1 of 2 runs failed: bad: width 16 is no multiple"):
         for path in sweep.sweep(tmp_path, two, workers=1, sentences=600, quiet=True):
-            assert len(multiprocessing.active_children()) == 1
+            assert len(set(multiprocessing.active_children()) - before) == 1
             found.append(path)
     assert found == [tmp_path / "good"]
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= before
     assert torch.get_num_threads() == 1, "as in the worker"
     runs.toy_run(tmp_path / "run", TOY, 600, quiet=True)
     same_runs(tmp_path / "run", tmp_path / "good")
