@@ -9,7 +9,6 @@ taken from there and nothing is fetched.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tomllib
@@ -19,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from sas_lib.fingerprints import file_sha256
 from sas_lib.text import split_sentences
 
 REGISTRY: dict[str, dict[str, Any]] = tomllib.loads(
@@ -92,9 +92,7 @@ def _in_folder(name: str, files: dict[str, str], given: Path) -> Path:
                 f"no {name} in the folder of data: there is no {folder / file}; put it there, "
                 "or unset SAS_DATA to fetch it"
             )
-        with open(folder / file, "rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        if found != sha:
+        if (found := file_sha256(folder / file)) != sha:
             raise DownloadError(
                 f"{folder / file} is not the file known as {name}: its SHA-256 is "
                 f"{found[:12]}..., not {sha[:12]}...; it may be cut short, or another version. "

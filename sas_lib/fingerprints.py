@@ -171,7 +171,7 @@ def _parse(source: str, where: object) -> ast.Module:
 @functools.lru_cache(maxsize=1024)
 def _file_hash(file: Path, changed: int) -> str:
     if file.suffix == ".toml":
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return file_sha256(file)
     return sha256(shape(_parse(file.read_text(encoding="utf-8"), file)))
 
 
@@ -234,3 +234,9 @@ def _is_docstring(node: object) -> bool:
 
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file as it is on disk, compressed or not."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from sas_lib.fingerprints import (
     CodeError,
     code_cells,
     draws,
+    file_sha256,
     is_module,
     module_hash,
     modules_used,
@@ -156,8 +156,7 @@ def file_hash(path: str | os.PathLike[str]) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _file_hash(path: str, size: int, changed: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def _standing(name: str, made_by: Mapping[str, str]) -> Standing:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from sas_lib.fingerprints import file_sha256
 from sas_lib.parses import spaces
 from sas_lib.silver import (
     BATCH,
     SilverError,
     bare_doc,
     check_spacy,
-    file_sha256,
     load,
     to_sentence,
     unsplit,

@@ -8,7 +8,6 @@ grow with the corpus, beyond the sample of 500,000 sentences that a tokenizer is
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -27,6 +26,7 @@ from transformers import PreTrainedTokenizerFast
 from sas_lib import downloads
 from sas_lib.corpus import train_tokenizer
 from sas_lib.corpus_files import CorpusWriter, Text, open_corpus
+from sas_lib.fingerprints import file_sha256
 from sas_lib.pretraining import Data, Measure, check_start, finished, pretrain
 from sas_lib.regularizer import RELINK
 from sas_lib.run_state import LOCK, write_whole
@@ -214,9 +214,7 @@ def _files(folder: Path) -> dict[str, Any]:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return {"sha256": digest, "bytes": path.stat().st_size}
+    return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
 
 
 @contextmanager

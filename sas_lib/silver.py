@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from sas_lib.fingerprints import file_sha256
 from sas_lib.parses import PART, write_parses
 from sas_lib.text import read_text
 from sas_lib.treebank import ROOT, Sentence
@@ -258,9 +259,3 @@ def _count(text: str | os.PathLike[str], limit: int | None) -> tuple[int, int]:
 
 def _words(text: str) -> int:
     return len(text.split())
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file as it is on disk, compressed or not."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
