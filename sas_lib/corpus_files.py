@@ -17,10 +17,9 @@ from transformers import PreTrainedTokenizerFast
 
 from sas_lib.corpus import NO_HEAD, EncodedCorpus, encode
 from sas_lib.regularizer import RELINK
-from sas_lib.runs import LINKS_SEED
+from sas_lib.runs import LINKS_SEED, Text
 from sas_lib.treebank import Sentence
 
-Text = Sentence | str  # parsed or plain
 BLOCK = 4096  # sentences in memory at a time
 
 

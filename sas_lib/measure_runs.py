@@ -96,7 +96,7 @@ def measure_again(
     """Measure again, in a copy, what was asked of these runs, and compare.
 
     So one sees whether the code of today gives what an earlier one gave, as with
-    ``toy_arms.reproduce``. One row a run: ``run``, ``steps``, ``values`` (how many were
+    ``experiment.reproduce``. One row a run: ``run``, ``steps``, ``values`` (how many were
     compared), ``different`` (how many of them differ), ``largest_difference``.
     """
     rows = []

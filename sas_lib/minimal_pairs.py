@@ -240,3 +240,19 @@ def each_scores(
     for name, of_paradigm in listed.items():
         both = np.fromiter(islice(scores, 2 * len(of_paradigm)), dtype=np.float64)
         yield name, both.reshape(-1, 2)
+
+
+def equal_pieces(
+    pairs: Mapping[str, Iterable[tuple[str, str]]], tokenizer: PreTrainedTokenizerFast
+) -> dict[str, list[tuple[str, str]]]:
+    """The pairs whose members have equally many pieces; paradigms without any drop out.
+
+    A pseudo-log-likelihood is a sum over pieces, so on other pairs a model that has learnt
+    nothing prefers the shorter sentence and is not at chance.
+    """
+
+    def size(text: str) -> int:
+        return len(tokenizer(text)["input_ids"])
+
+    kept = {n: [p for p in of if size(p[0]) == size(p[1])] for n, of in pairs.items()}
+    return {name: of for name, of in kept.items() if of}

@@ -25,14 +25,15 @@ from transformers import PreTrainedTokenizerFast
 
 from sas_lib import downloads
 from sas_lib.corpus import train_tokenizer
-from sas_lib.corpus_files import CorpusWriter, Text, open_corpus
+from sas_lib.corpus_files import CorpusWriter, open_corpus
 from sas_lib.fingerprints import file_sha256
 from sas_lib.pretraining import Data, Measure, check_start, finished, pretrain
 from sas_lib.regularizer import RELINK
 from sas_lib.run_state import LOCK, write_whole
+from sas_lib.runs import Text, text_of
 from sas_lib.settings import Config
 from sas_lib.text import CorpusError, read_text
-from sas_lib.treebank import Sentence, read_conllu
+from sas_lib.treebank import read_conllu
 
 FORMAT, MANIFEST = "sas prepared corpus 1", "manifest.json"
 # Without files for validation, these sentences are kept back: as in ``runs.text_data``.
@@ -69,10 +70,6 @@ def read_sentences(source: Source) -> Iterator[Text]:
 
 def _read(sources: Iterable[Source]) -> Iterator[Text]:
     return itertools.chain.from_iterable(map(read_sentences, sources))
-
-
-def _text_of(sentence: Text) -> str:
-    return " ".join(sentence.words) if isinstance(sentence, Sentence) else sentence
 
 
 def _spread(texts: Iterable[str], most: int) -> list[str]:
@@ -166,7 +163,7 @@ def _train_tokenizer(
         nonlocal count
         for sentence in tqdm(_read(texts), "reading", unit=" sentences", disable=quiet):
             count += 1
-            yield _text_of(sentence)
+            yield text_of(sentence)
 
     sample = _spread(counted(), SAMPLE)
     if not quiet:
@@ -334,11 +331,20 @@ def prepared_run(
     check_start(out, resume, device)
     if metrics := finished(out, config):
         return metrics
+    data = data_for(corpus, config)
+    return pretrain(out, config, data, list(measures), resume, device, quiet, stop_at, keep)
+
+
+def data_for(corpus: Source, config: Config) -> Data:
+    """The data of a prepared folder, for runs with this configuration.
+
+    Raises:
+        PreparedError: the corpus cannot be opened, or has another vocabulary or length.
+    """
     for name, value in read_prepared(corpus)["settings"].items():
         if value != getattr(config, name):
             raise PreparedError(
                 f"{corpus} was prepared with the {name} {value}, and the run has "
                 f"{getattr(config, name)}; use the same, or prepare the corpus anew"
             )
-    data = open_prepared(corpus, config.penalty)
-    return pretrain(out, config, data, list(measures), resume, device, quiet, stop_at, keep)
+    return open_prepared(corpus, config.penalty)

@@ -47,10 +47,12 @@ class BundleError(RuntimeError):
 folder, names = manifests.results_folder, manifests.bundle_names
 
 
-def read_run(run: str | os.PathLike[str], name: str | None = None) -> pd.DataFrame:
+def read_run(
+    run: str | os.PathLike[str], name: str | None = None, later: bool = True
+) -> pd.DataFrame:
     """The metrics of a run folder of ``sas pretrain`` as a tidy table.
 
-    With what ``sas measure`` has added after the run.
+    later: with what ``sas measure`` has added after the run.
 
     Raises:
         BundleError: the folder holds no finished metrics.
@@ -61,8 +63,8 @@ def read_run(run: str | os.PathLike[str], name: str | None = None) -> pd.DataFra
     try:
         config = json.loads((run / "config.json").read_text())
         rows = pd.read_json(run / "metrics.jsonl", lines=True)
-        if later := read_measures(run):
-            rows = pd.concat([rows, pd.DataFrame(later)], ignore_index=True)
+        if added := read_measures(run) if later else []:
+            rows = pd.concat([rows, pd.DataFrame(added)], ignore_index=True)
     except (OSError, ValueError) as error:
         raise BundleError(f"{run} is no run folder: {error}") from error
     rows["run"], rows["seed"] = name or run.name, config["seed"]

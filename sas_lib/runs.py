@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from sas_lib import toy_english
 from sas_lib.blimp import read_pairs
 from sas_lib.corpus import encode, train_tokenizer
 from sas_lib.measures import bigram_pairs_measure, pairs_measure, uas_measure
+from sas_lib.minimal_pairs import equal_pieces
 from sas_lib.model import load, word_attention, word_batch
 from sas_lib.ngrams import BigramModel
 from sas_lib.pretraining import Data, Measure, check_start, finished, pretrain
@@ -81,6 +82,21 @@ def toy_measures(data: Data, treebank: int = 300, pairs: int = 10) -> list[Measu
     ]
 
 
+@dataclass(frozen=True)
+class ToyText:
+    """Toy English as the material of a sweep: so many sentences to learn from."""
+
+    sentences: int = 100_000
+
+    def data(self, config: Config) -> Data:
+        """The sentences of a run with this configuration."""
+        return toy_data(config, self.sentences, quiet=True)
+
+    def measures(self, data: Data) -> list[Measure]:
+        """What is measured at its checkpoints."""
+        return toy_measures(data)
+
+
 def toy_pairs(tokenizer: PreTrainedTokenizerFast, n: int) -> dict[str, list[tuple[str, str]]]:
     """The first ``n`` toy pairs of each paradigm whose members have equally many pieces.
 
@@ -90,16 +106,10 @@ def toy_pairs(tokenizer: PreTrainedTokenizerFast, n: int) -> dict[str, list[tupl
     Raises:
         CorpusError: a paradigm has no such pair, the vocabulary being too small.
     """
-
-    def size(text: str) -> int:
-        return len(tokenizer(text)["input_ids"])
-
     drawn = toy_english.minimal_pairs(6 * n, PAIRS_SEED)
-    chosen = {
-        name: [(p.good, p.bad) for p in of_paradigm if size(p.good) == size(p.bad)][:n]
-        for name, of_paradigm in drawn.items()
-    }
-    if none := [name for name, of_paradigm in chosen.items() if not of_paradigm]:
+    given = {name: [(p.good, p.bad) for p in rows] for name, rows in drawn.items()}
+    chosen = {name: rows[:n] for name, rows in equal_pieces(given, tokenizer).items()}
+    if none := [name for name in given if name not in chosen]:
         raise CorpusError(
             f"with a vocabulary of {len(tokenizer)} pieces no minimal pair of {none[0]} has "
             "equally many pieces in both sentences; allow more pieces or train on more"
@@ -192,7 +202,8 @@ def _sentences(file: str | os.PathLike[str]) -> Iterator[Text]:
     return read_conllu(file) if ".conllu" in Path(file).suffixes else iter(read_text(file))
 
 
-def _text_of(sentence: Text) -> str:
+def text_of(sentence: Text) -> str:
+    """The words of a sentence, set apart by spaces."""
     return " ".join(sentence.words) if isinstance(sentence, Sentence) else sentence
 
 
@@ -205,7 +216,7 @@ def text_data(
     held = set(range(0, len(sentences), 400)[:1000])
     if len(held) < 2:
         raise CorpusError(f"{len(sentences)} sentences are too few to train on")
-    plain = tqdm(map(_text_of, sentences), "tokenizer", len(sentences), disable=quiet)
+    plain = tqdm(map(text_of, sentences), "tokenizer", len(sentences), disable=quiet)
     tokenizer = train_tokenizer(plain, config.vocab_size)
     train = _relinked((s for i, s in enumerate(sentences) if i not in held), config.penalty)
     progress = tqdm(train, "encoding", len(sentences) - len(held), disable=quiet)

@@ -139,19 +139,3 @@ def uas_rows(
             for name, value in of_relation.items()
         ]
     return rows + measures.head_relation_rows(arcs)
-
-
-def equal_pieces(
-    pairs: Pairs, tokenizer: PreTrainedTokenizerFast
-) -> dict[str, list[tuple[str, str]]]:
-    """The pairs whose members have equally many pieces; paradigms without any drop out.
-
-    A pseudo-log-likelihood is a sum over pieces, so on other pairs a model that has learnt
-    nothing prefers the shorter sentence and is not at chance.
-    """
-
-    def size(text: str) -> int:
-        return len(tokenizer(text)["input_ids"])
-
-    kept = {n: [p for p in of if size(p[0]) == size(p[1])] for n, of in pairs.items()}
-    return {name: of for name, of in kept.items() if of}

@@ -12,23 +12,34 @@ import functools
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from tqdm import tqdm
 
-from sas_lib import runs
-from sas_lib.pretraining import STATE, Data, finished, fork, pretrain
+from sas_lib.pretraining import STATE, Data, Measure, finished, fork, pretrain
 from sas_lib.run_state import RunError, read_counters
 from sas_lib.settings import Config
 from sas_lib.sweep_workers import SweepError, cluster, look, reason, shared, undisturbed
 
 if TYPE_CHECKING:
     from distributed import Client
+
+
+class Material(Hashable, Protocol):
+    """What the runs of a sweep learn from and are measured on; it must be hashable."""
+
+    def data(self, config: Config) -> Data:
+        """The sentences of a run with this configuration."""
+        ...
+
+    def measures(self, data: Data) -> list[Measure]:
+        """What is measured at its checkpoints."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,19 +61,20 @@ class Job:
 def sweep(
     folder: str | os.PathLike[str],
     jobs: Sequence[Job],
+    material: Material,
     workers: int = 2,
     threads: int = 1,
     scheduler: str | None = None,
-    sentences: int = 100_000,
     quiet: bool = False,
     device: str = "cpu",
 ) -> Iterator[Path]:
-    """Train the jobs on toy English, one a worker; yields each finished run folder.
+    """Train the jobs, one a worker; yields each finished run folder.
 
     Started again after an interruption, it goes on: finished runs are yielded at once, begun
     ones resumed from their last checkpoint. One run's failure does not stop the others. A job
     that is another's fork waits until that one has left it its state.
 
+    material: what the runs learn from and are measured on, ``runs.ToyText`` for instance.
     workers: how many processes to start on this machine.
     threads: torch's threads in each worker.
     scheduler: the address of a dask scheduler, to use its workers instead. They must see
@@ -86,7 +98,7 @@ def sweep(
                 left.append(job)
         if left:
             with cluster(scheduler, workers) as client, shared(client, folder) as marker:
-                for job, error in _train_all(client, marker, left, sentences, threads, device):
+                for job, error in _train_all(client, marker, left, material, threads, device):
                     bar.update()
                     if error:
                         failed.append(f"{job.name}: {error}")
@@ -116,7 +128,12 @@ def is_complete(folder: Path, job: Job) -> bool:
 
 
 def _train_all(
-    client: Client, marker: Path, jobs: Sequence[Job], sentences: int, threads: int, device: str
+    client: Client,
+    marker: Path,
+    jobs: Sequence[Job],
+    material: Material,
+    threads: int,
+    device: str,
 ) -> Iterator[tuple[Job, object]]:
     """Train the jobs, begun in their order; yields each, with its error if any, at its end."""
     from distributed import wait
@@ -136,7 +153,7 @@ def _train_all(
             free = max(1, len(client.nthreads())) - len(running)
             for job in [job for job in waiting if not must_wait(job)][: max(0, free)]:
                 key = f"{job.name}-{uuid.uuid4()}"
-                task = client.submit(_task, marker, job, sentences, threads, device, key=key)
+                task = client.submit(_task, marker, job, material, threads, device, key=key)
                 waiting.remove(job)
                 running[task] = job
             with client.as_current():
@@ -149,20 +166,20 @@ def _train_all(
             yield running.pop(task), reason(task.exception())
 
 
-def _task(marker: Path, job: Job, sentences: int, threads: int, device: str) -> None:
+def _task(marker: Path, job: Job, material: Material, threads: int, device: str) -> None:
     look(marker)
     with undisturbed(marker.parent / job.name):
         torch.set_num_threads(threads)
-        train(marker.parent, job, sentences, device)
+        train(marker.parent, job, material, device)
 
 
-def train(folder: Path, job: Job, sentences: int, device: str = "cpu") -> None:
+def train(folder: Path, job: Job, material: Material, device: str = "cpu") -> None:
     """Train one job to its end, leaving forks on the way."""
     out = folder / job.name
     if is_complete(folder, job):
         return
-    data = _data(replace(job.config, seed=0, sas_schedule=()), sentences)
-    measures = runs.toy_measures(data)
+    data = _data(replace(job.config, seed=0, sas_schedule=()), material)
+    measures = material.measures(data)
 
     def go_on(stop_at: int | None) -> None:
         resume = (out / "config.json").exists()
@@ -178,9 +195,9 @@ def train(folder: Path, job: Job, sentences: int, device: str = "cpu") -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _data(config: Config, sentences: int) -> Data:
+def _data(config: Config, material: Material) -> Data:
     """The corpus is the same for all runs but for the links of a control."""
-    return runs.toy_data(config, sentences, quiet=True)
+    return material.data(config)
 
 
 def _will_fork(out: Path, step: int, other: Path) -> bool:

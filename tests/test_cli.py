@@ -162,7 +162,7 @@ def test_pretrain_on_text_and_measure_it(
 ) -> None:
     out = tmp_path / "run"
     command = [
-        "pretrain", "--config", "real", "--corpus", corpus, "--treebank", treebank,
+        "pretrain", "--config", "mini", "--corpus", corpus, "--treebank", treebank,
         "--pairs", pairs, "--out", out, "--steps", 6, "--seed", 3, *SMALL,
     ]  # fmt: skip
     result = sas(*command)

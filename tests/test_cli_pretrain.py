@@ -188,7 +188,7 @@ def test_resume_says_what_differs(
         (("--penalty", "sharpness"), "another penalty;"),
         (("--penalty", "sharpness", "--seed", 4), "another penalty, seed;"),
         (
-            ("--width", 32, "--config", "real"),
+            ("--width", 32, "--config", "mini"),
             "another dense_from, dense_to, learning_rate, width;",
         ),
     ):

@@ -74,7 +74,7 @@ FLOORS = [
     {"learner", "throughput", "validation", "pretraining"},
     {"measures", "complexity_measures", "runs", "checkpoints", "catalogue"}
     | {"freshness", "results", "arms", "ledger", "heavy"}
-    | {"sweep_workers", "sweep", "toy_arms", "measure_runs"}
+    | {"sweep_workers", "sweep", "experiment", "toy_arms", "text_arms", "measure_runs"}
     | {"corpus_files", "prepared", "series", "series_measures"},
     {"charts", "attention_explorer", "ledger_table", "widgets"}
     | {path.stem for path in MODULES if path.stem.endswith("_figures")},

@@ -23,9 +23,10 @@ from transformers import (
 
 from sas_lib import series, series_figures, series_measures, uas
 from sas_lib.checkpoints import MeasureError
+from sas_lib.minimal_pairs import equal_pieces
 from sas_lib.model import load
 from sas_lib.series import Member, SeriesError, mark, measure, members, read, step_in
-from sas_lib.series_measures import equal_pieces, loss_rows, plan, text_rows
+from sas_lib.series_measures import loss_rows, plan, text_rows
 from sas_lib.treebank import Sentence
 
 STEPS = [0, 100, 2000]

@@ -41,6 +41,7 @@ from sas_lib.settings import Config
 from sas_lib.sweep import Job, SweepError, train, unfinished
 from sas_lib.treebank import Sentence
 
+TEXT = runs.ToyText(100)
 SUPPRESSED = dataclasses.replace(TINY, sas_schedule=((0, 2.0),))
 RELEASED = dataclasses.replace(TINY, sas_schedule=((0, 2.0), (7, 0.0)))
 LATER = dataclasses.replace(TINY, sas_schedule=((0, 2.0), (13, -1.0)))
@@ -67,31 +68,31 @@ def data(
 
 
 def test_a_job_is_a_run(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(tmp_path / "sweep", Job("only", SUPPRESSED), 100)
+    train(tmp_path / "sweep", Job("only", SUPPRESSED), TEXT)
     pretrain(tmp_path / "run", SUPPRESSED, data, [count_words], quiet=True)
     same_runs(tmp_path / "run", tmp_path / "sweep" / "only")
     # A finished run is left alone: nothing is even read for it.
     monkeypatch.setattr(runs, "toy_data", lambda *_, **__: pytest.fail("made again"))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    train(tmp_path / "sweep", Job("only", SUPPRESSED), 100)
+    train(tmp_path / "sweep", Job("only", SUPPRESSED), TEXT)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_a_job_of_other_settings_is_refused(data: Data, tmp_path: Path) -> None:
-    train(tmp_path, Job("only", dataclasses.replace(TINY, steps=1)), 100)
+    train(tmp_path, Job("only", dataclasses.replace(TINY, steps=1)), TEXT)
     with pytest.raises(RunError, match="another seed"):
-        train(tmp_path, Job("only", dataclasses.replace(TINY, steps=1, seed=9)), 100)
+        train(tmp_path, Job("only", dataclasses.replace(TINY, steps=1, seed=9)), TEXT)
 
 
 def test_forks_are_the_runs_of_their_schedules(data: Data, tmp_path: Path) -> None:
-    train(tmp_path, TRUNK, 100)
+    train(tmp_path, TRUNK, TEXT)
     assert unfinished(tmp_path) == {"released": 7, "later": 13}
     for job in BRANCHES:
-        train(tmp_path, job, 100)
+        train(tmp_path, job, TEXT)
     assert unfinished(tmp_path) == {}
     whole = tmp_path / "whole"
     for job in (TRUNK, *BRANCHES):
-        train(whole, dataclasses.replace(job, forks={}), 100)
+        train(whole, dataclasses.replace(job, forks={}), TEXT)
     same_runs(whole / "trunk", tmp_path / "trunk")
     for step, job in TRUNK.forks.items():
         ours, theirs = (
@@ -111,10 +112,10 @@ def test_an_interrupted_job_goes_on(
     stopper = Stopper(call, KeyboardInterrupt())
     monkeypatch.setattr(runs, "toy_measures", lambda data: [stopper])
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, TRUNK, 100)
+        train(tmp_path, TRUNK, TEXT)
     monkeypatch.setattr(runs, "toy_measures", lambda data: [count_words])
     before = {name: forked_at(tmp_path / name) for name in ("released", "later")}
-    train(tmp_path, TRUNK, 100)
+    train(tmp_path, TRUNK, TEXT)
     for name, made in before.items():
         assert made is None or forked_at(tmp_path / name) == made, "not forked again"
     assert unfinished(tmp_path) == {"released": 7, "later": 13}
@@ -128,9 +129,9 @@ def forked_at(run: Path) -> int | None:
 
 
 def test_a_fork_that_is_there_is_left_alone(data: Data, tmp_path: Path) -> None:
-    train(tmp_path, BRANCHES[0], 100)
+    train(tmp_path, BRANCHES[0], TEXT)
     before = (tmp_path / "released" / "metrics.jsonl").read_bytes()
-    train(tmp_path, TRUNK, 100)
+    train(tmp_path, TRUNK, TEXT)
     assert (tmp_path / "released" / "metrics.jsonl").read_bytes() == before
     assert unfinished(tmp_path) == {"later": 13}
 
@@ -143,28 +144,28 @@ def test_a_branch_begun_meanwhile_does_not_fail_its_trunk(
 
     def meanwhile(*args: Any, **kwargs: Any) -> Path:
         for job in others:
-            train(tmp_path, job, 100)
+            train(tmp_path, job, TEXT)
         return pretrain(*args, **kwargs)
 
     monkeypatch.setattr(sweep, "pretrain", meanwhile)
-    train(tmp_path, TRUNK, 100)
+    train(tmp_path, TRUNK, TEXT)
 
 
 def test_a_fork_that_is_past_is_left_to_its_own_job(data: Data, tmp_path: Path) -> None:
-    train(tmp_path, dataclasses.replace(TRUNK, stop_at=9, forks={}), 100)
-    train(tmp_path, TRUNK, 100)
+    train(tmp_path, dataclasses.replace(TRUNK, stop_at=9, forks={}), TEXT)
+    train(tmp_path, TRUNK, TEXT)
     assert unfinished(tmp_path) == {"later": 13}
     assert not (tmp_path / "released").exists()
 
 
 def test_a_job_may_stop_and_be_taken_up(data: Data, tmp_path: Path) -> None:
     job = Job("some", TINY, stop_at=7)
-    train(tmp_path, job, 100)
+    train(tmp_path, job, TEXT)
     assert unfinished(tmp_path) == {"some": 7}
     before = (tmp_path / "some" / "state.safetensors").stat().st_mtime_ns
-    train(tmp_path, job, 100)
+    train(tmp_path, job, TEXT)
     assert (tmp_path / "some" / "state.safetensors").stat().st_mtime_ns == before
-    train(tmp_path, dataclasses.replace(job, stop_at=None), 100)
+    train(tmp_path, dataclasses.replace(job, stop_at=None), TEXT)
     pretrain(tmp_path / "run", TINY, data, [count_words], quiet=True)
     same_runs(tmp_path / "run", tmp_path / "some")
 
@@ -198,7 +199,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Exception]],
     names: list[str] = []
 
     def failing(errors: dict[str, Exception]) -> list[str]:
-        def stub(folder: Path, job: Job, sentences: int, device: str) -> None:
+        def stub(folder: Path, job: Job, material: runs.ToyText, device: str) -> None:
             names.append(job.name)
             if job.name in errors:
                 raise errors[job.name]
@@ -219,7 +220,7 @@ def test_a_failing_run_is_named_and_stops_no_other(
     names = trained({"b": ValueError("no luck"), "d": OSError("no room")})
     found: list[Path] = []
     with pytest.raises(SweepError, match="2 of 5 runs failed: ") as raised:
-        for path in sweep.sweep(tmp_path, jobs("abcde"), scheduler=here, quiet=True):
+        for path in sweep.sweep(tmp_path, jobs("abcde"), TEXT, scheduler=here, quiet=True):
             found.append(path)
     assert "b: no luck" in str(raised.value) and "d: no room" in str(raised.value)
     assert set(found) == {tmp_path / name for name in "ace"} and len(found) == 3
@@ -233,9 +234,9 @@ def test_progress_is_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     trained({})
-    assert len(list(sweep.sweep(tmp_path, jobs("abc"), scheduler=here, quiet=True))) == 3
+    assert len(list(sweep.sweep(tmp_path, jobs("abc"), TEXT, scheduler=here, quiet=True))) == 3
     assert capsys.readouterr().err == ""
-    list(sweep.sweep(tmp_path, jobs("abc"), scheduler=here))
+    list(sweep.sweep(tmp_path, jobs("abc"), TEXT, scheduler=here))
     assert "3/3" in capsys.readouterr().err
 
 
@@ -256,7 +257,7 @@ def test_jobs_that_do_not_fit_together_are_refused(
 ) -> None:
     names = trained({})
     with pytest.raises(SweepError, match=message):
-        list(sweep.sweep(tmp_path, those, scheduler=here, quiet=True))
+        list(sweep.sweep(tmp_path, those, TEXT, scheduler=here, quiet=True))
     assert names == []
 
 
@@ -275,7 +276,7 @@ def test_ctrl_c_starts_no_further_run(
 
     monkeypatch.setattr(Client, "submit", spy)
     monkeypatch.setattr(sweep, "train", lambda *job: None)
-    running = sweep.sweep(tmp_path, jobs("abcdef"), scheduler=here, quiet=True)
+    running = sweep.sweep(tmp_path, jobs("abcdef"), TEXT, scheduler=here, quiet=True)
     assert isinstance(running, Iterator)
     assert next(running) in (tmp_path / "a", tmp_path / "b")
     with pytest.raises(KeyboardInterrupt):
@@ -292,14 +293,14 @@ def test_complete_runs_need_no_worker(
 ) -> None:
     done = [Job("whole", dataclasses.replace(TINY, steps=2)), Job("part", TINY, stop_at=3)]
     for job in done:
-        train(tmp_path, job, 100)
+        train(tmp_path, job, TEXT)
     monkeypatch.setitem(sys.modules, "distributed", None)  # as where it is not installed
-    paths = sweep.sweep(tmp_path, [*done, Job("new", TINY)], quiet=True)
+    paths = sweep.sweep(tmp_path, [*done, Job("new", TINY)], TEXT, quiet=True)
     assert [next(paths), next(paths)] == [tmp_path / "whole", tmp_path / "part"]
     with pytest.raises(SweepError, match="pip install distributed"):
         next(paths)
     capsys.readouterr()
-    assert list(sweep.sweep(tmp_path, done)) == [tmp_path / job.name for job in done]
+    assert list(sweep.sweep(tmp_path, done, TEXT)) == [tmp_path / job.name for job in done]
     assert "2/2" in capsys.readouterr().err
 
 
@@ -307,12 +308,12 @@ def test_a_damaged_run_is_named_and_stops_no_other(
     data: Data, tmp_path: Path, here: str
 ) -> None:
     short = dataclasses.replace(TINY, steps=1)
-    train(tmp_path, Job("damaged", short), 100)
+    train(tmp_path, Job("damaged", short), TEXT)
     (tmp_path / "damaged" / "state.safetensors").write_bytes(b"half of it")
     good = Job("good", short)
     two = [Job("damaged", short, forks={1: good}), good]
     with pytest.raises(SweepError, match=r"^1 of 2 runs failed: damaged: .* is damaged"):
-        list(sweep.sweep(tmp_path, two, scheduler=here, quiet=True))
+        list(sweep.sweep(tmp_path, two, TEXT, scheduler=here, quiet=True))
     assert sweep.finished(tmp_path / "good", short)
 
 
@@ -329,7 +330,7 @@ def test_a_fork_waits_for_its_state_and_no_longer(
 ) -> None:
     begun: list[str] = []
 
-    def stub(folder: Path, job: Job, sentences: int, device: str) -> None:
+    def stub(folder: Path, job: Job, material: runs.ToyText, device: str) -> None:
         begun.append(job.name)
         if job.name == "trunk":
             until(lambda: "other" in begun)
@@ -345,7 +346,9 @@ def test_a_fork_waits_for_its_state_and_no_longer(
     monkeypatch.setattr(sweep_workers, "ONE_RUN", nullcontext())  # two workers, one process
     released = Job("released", TINY)
     three = [Job("trunk", TINY, forks={7: released}), released]
-    running = sweep.sweep(tmp_path, [*three, Job("other", TINY)], scheduler=here, quiet=True)
+    running = sweep.sweep(
+        tmp_path, [*three, Job("other", TINY)], TEXT, scheduler=here, quiet=True
+    )
     with pytest.raises(SweepError, match="trunk: no luck") if fails else nullcontext():
         list(running)
     assert {*begun[:2]} == {"trunk", "other"} and begun[2:] == ["released"]
@@ -357,7 +360,7 @@ def test_a_run_is_broken_off_when_nobody_waits_for_it(
     """The reader's own workers outlive the sweep, so the runs in them have to be ended."""
     ended: list[BaseException] = []
 
-    def stub(folder: Path, job: Job, sentences: int, device: str) -> None:
+    def stub(folder: Path, job: Job, material: runs.ToyText, device: str) -> None:
         try:
             until(lambda: job.name == "short")
         except BaseException as error:
@@ -367,7 +370,7 @@ def test_a_run_is_broken_off_when_nobody_waits_for_it(
     monkeypatch.setattr(sweep, "train", stub)
     monkeypatch.setattr(sweep_workers, "ONE_RUN", nullcontext())
     two = [Job("long", TINY), Job("short", TINY)]
-    running = sweep.sweep(tmp_path, two, scheduler=here, quiet=True)
+    running = sweep.sweep(tmp_path, two, TEXT, scheduler=here, quiet=True)
     assert next(running) == tmp_path / "short"
     running.close()  # type: ignore[attr-defined]
     until(lambda: bool(ended))
@@ -378,18 +381,18 @@ def test_a_lost_worker_may_be_slow_to_let_go_of_its_run(
     data: Data, tmp_path: Path, here: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Job("only", dataclasses.replace(TINY, steps=2))
-    train(tmp_path, dataclasses.replace(job, stop_at=1), 100)
+    train(tmp_path, dataclasses.replace(job, stop_at=1), TEXT)
     lock = FileLock(tmp_path / "only" / LOCK, thread_local=False)
     lock.acquire()
     threading.Timer(1, lock.release).start()
-    assert list(sweep.sweep(tmp_path, [job], scheduler=here, quiet=True))
-    train(tmp_path, Job("held", TINY, stop_at=1), 100)
+    assert list(sweep.sweep(tmp_path, [job], TEXT, scheduler=here, quiet=True))
+    train(tmp_path, Job("held", TINY, stop_at=1), TEXT)
     monkeypatch.setattr(sweep_workers, "PATIENCE", 0.1)
     with (
         alone(tmp_path / "held"),
         pytest.raises(SweepError, match="another process is training"),
     ):
-        list(sweep.sweep(tmp_path, [Job("held", TINY)], scheduler=here, quiet=True))
+        list(sweep.sweep(tmp_path, [Job("held", TINY)], TEXT, scheduler=here, quiet=True))
 
 
 TOY = Config(
@@ -413,7 +416,7 @@ def test_a_sweep_in_processes(tmp_path: Path) -> None:
     found: list[Path] = []
     before = set(multiprocessing.active_children())  # of other tests, which wait for more
     with pytest.raises(SweepError, match=r"^1 of 2 runs failed: bad: width 16 is no multiple"):
-        for path in sweep.sweep(tmp_path, two, workers=1, sentences=600, quiet=True):
+        for path in sweep.sweep(tmp_path, two, runs.ToyText(600), workers=1, quiet=True):
             assert len(set(multiprocessing.active_children()) - before) == 1
             found.append(path)
     assert found == [tmp_path / "good"]
@@ -469,7 +472,7 @@ def test_next_word_links_are_those_of_the_pieces() -> None:
 
 
 def test_config_of_a_job_is_that_of_its_folder(data: Data, tmp_path: Path) -> None:
-    train(tmp_path, TRUNK, 100)
+    train(tmp_path, TRUNK, TEXT)
     for job in (TRUNK, *BRANCHES):
         saved = json.loads((tmp_path / job.name / "config.json").read_text())
         assert saved == job.config.as_json()

@@ -27,6 +27,7 @@ from sas_lib.settings import checkpoint_steps
 from sas_lib.sweep import Job, sweep, unfinished
 from sas_lib.sweep_workers import SweepError, reason
 
+TEXT = runs.ToyText(600)
 TRUNK = dataclasses.replace(TOY, steps=8, even_checkpoints=4)
 BRANCH = dataclasses.replace(TRUNK, sas_schedule=((0, 1.0), (2, 0.0)))
 NO_DASHBOARD = "127.0.0.1:0"
@@ -48,7 +49,7 @@ def test_the_run_of_a_killed_worker_is_taken_up_by_another(tmp_path: Path) -> No
     branch = Job("branch", BRANCH)
     two = [Job("trunk", TRUNK, forks={2: branch}), branch]
     thread = threading.Thread(
-        target=lambda: found.extend(sweep(folder, two, workers=2, sentences=600, quiet=True))
+        target=lambda: found.extend(sweep(folder, two, TEXT, workers=2, quiet=True))
     )
     thread.start()
     trunk, state = folder / "trunk", folder / "trunk" / "state.safetensors"
@@ -95,7 +96,7 @@ def test_runs_of_an_outside_cluster(
     assert address.startswith("tcp://")
     monkeypatch.setattr(distributed, "LocalCluster", lambda *_, **__: pytest.fail("its own"))
     monkeypatch.chdir(tmp_path)  # the worker was started elsewhere
-    paths = sweep("runs", [Job("only", TOY)], scheduler=address, sentences=600, quiet=True)
+    paths = sweep("runs", [Job("only", TOY)], TEXT, scheduler=address, quiet=True)
     assert list(paths) == [Path("runs/only")]
     runs.toy_run("alone", TOY, 600, quiet=True)
     same_runs(Path("alone"), Path("runs/only"))
@@ -111,7 +112,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "no such"])
 def test_a_wrong_address_is_named(impatient: None, tmp_path: Path, address: str) -> None:
     with pytest.raises(SweepError, match=f"no dask scheduler answers at {address}: ") as raised:
-        list(sweep(tmp_path / "runs", [Job("a", TOY)], scheduler=address, quiet=True))
+        list(sweep(tmp_path / "runs", [Job("a", TOY)], TEXT, scheduler=address, quiet=True))
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "runs").exists()
 
@@ -132,7 +133,9 @@ def test_a_cluster_of_other_workers_is_refused(
         ) as here,
         pytest.raises(SweepError, match=message),
     ):
-        list(sweep(tmp_path, [Job("a", TOY)], scheduler=here.scheduler_address, quiet=True))
+        list(
+            sweep(tmp_path, [Job("a", TOY)], TEXT, scheduler=here.scheduler_address, quiet=True)
+        )
 
 
 def test_a_worker_that_does_not_see_the_folder_is_refused(
@@ -143,7 +146,7 @@ def test_a_worker_that_does_not_see_the_folder_is_refused(
     address = cluster.scheduler_address
     message = f"^the worker tcp:.* cannot be used: .* does not see the folder {tmp_path}"
     with pytest.raises(SweepError, match=message):
-        list(sweep(tmp_path, [Job("a", TOY)], scheduler=address, quiet=True))
+        list(sweep(tmp_path, [Job("a", TOY)], TEXT, scheduler=address, quiet=True))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(SweepError, match="does not see"):  # a worker that came later
         sweeps._task(tmp_path / "marker", Job("a", TOY), {}, 600, 1)
@@ -169,7 +172,7 @@ def test_a_cluster_that_goes_away_is_named(
         ) as here,
     ):
         two = [Job("short", TOY), Job("long", TOY)]
-        running = sweep(tmp_path, two, scheduler=here.scheduler_address, quiet=True)
+        running = sweep(tmp_path, two, TEXT, scheduler=here.scheduler_address, quiet=True)
         assert next(running) == tmp_path / "short"
         threading.Timer(3, here.close).start()
         ended.clear()

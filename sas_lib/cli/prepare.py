@@ -61,7 +61,7 @@ def prepare(
     sas prepare --out corpus --text books.txt.xz --text wikipedia.parses.parquet
     sas prepare --out corpus --text train.conllu --valid dev.conllu --control random_trees
     sas prepare --out corpus --name wikitext-103 --valid wikitext-103/validation
-    sas pretrain --config real --corpus corpus --treebank ewt --pairs blimp --out runs/real-0
+    sas pretrain --config mini --corpus corpus --treebank ewt --pairs blimp --out runs/mini-0
     """
     from sas_lib import prepared
 

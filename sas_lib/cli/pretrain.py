@@ -14,7 +14,10 @@ from sas_lib.cli.options import Out, Seed
 
 class ConfigName(StrEnum):
     toy = "toy"
-    real = "real"
+    mini = "mini"
+    small = "small"
+    medium = "medium"
+    base = "base"
 
 
 class Penalty(StrEnum):
@@ -125,7 +128,7 @@ def pretrain(
     sas pretrain --out runs/toy-0 --seed 0
     sas pretrain --out runs/released-0 --sas-lambda 0.01 --sas-until 400
     sas pretrain --out runs/control-0 --sas-lambda 0.01 --penalty random_trees
-    sas pretrain --config real --corpus text.txt.xz --treebank dev.conllu --out runs/real-0
+    sas pretrain --config mini --corpus text.txt.xz --treebank dev.conllu --out runs/mini-0
     accelerate launch -m sas_lib pretrain --out runs/gpus-0 --device cuda
     torchrun --nproc-per-node 2 -m sas_lib pretrain --out runs/two-0 --threads 1
     """

@@ -29,7 +29,7 @@ from sas_lib.corpus import SPECIAL_TOKENS, EncodedCorpus, encode, train_tokenize
 from sas_lib.learner import Learner
 from sas_lib.model import small_bert
 from sas_lib.parallel import Parallel
-from sas_lib.settings import REAL, TOY, Config
+from sas_lib.settings import MINI, TOY, Config
 
 PENALISED = ((0, LAMBDA),)  # from step 0 on
 
@@ -139,7 +139,7 @@ class Course:
 
 def packed_course(quick: bool) -> Course:
     """4 x 256, full rows of 128 pieces, each linked to another."""
-    config = replace(REAL, batch_size=16, warmup_steps=0)
+    config = replace(MINI, batch_size=16, warmup_steps=0)
     if quick:
         config = replace(config, layers=2, width=32, vocab_size=500, max_length=24)
     steps = 2 if quick else 3
