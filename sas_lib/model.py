@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -63,6 +64,17 @@ def small_bert(
     return BertForMaskedLM(config)
 
 
+# What transformers lets through; a damaged pytorch_model.bin raises the error of pickle.
+LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    SafetensorError,
+    UnpicklingError,
+)
+
+
 def load(
     name: str | Path, device: str | torch.device = "cpu", revision: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -84,7 +96,7 @@ def load(
             output_loading_info=True,
         )
         tokenizer: Any = AutoTokenizer.from_pretrained(name, revision=revision)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except LOADING_ERRORS as error:
         missing = "" if Path(name).exists() else " (there is no such folder)"
         raise ModelError(
             f"cannot load a masked language model from {str(name)!r}{missing}: "

@@ -15,14 +15,14 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
+from sas_lib.locks import LOCK, held
 from sas_lib.treebank import Sentence
 
 # Sentences in a part, which becomes a row group: half a minute's work, at 10k words a second.
@@ -138,7 +138,8 @@ def write_parses(
     if path.exists():
         _check_same(path, parses_metadata(path), metadata)
     else:
-        with _alone(parts):
+        busy = ParsesError(f"another process is writing {parts}; wait for it")
+        with held(parts, busy):
             done = _whole_parts(parts, metadata)
             sentences = iter(parses_from(len(done) * part_size))
             schema = SCHEMA.with_metadata({KEY: json.dumps(metadata, sort_keys=True)})
@@ -160,25 +161,10 @@ def parts_folder(path: str | os.PathLike[str]) -> Path:
 
 def _remove(parts: Path) -> None:
     """Remove a folder of parts; what else someone keeps in it stays."""
-    for file in (*parts.glob("part-*.parquet*"), parts / ".lock"):
+    for file in (*parts.glob("part-*.parquet*"), parts / LOCK):
         file.unlink(missing_ok=True)
     with suppress(OSError):
         parts.rmdir()
-
-
-@contextmanager
-def _alone(parts: Path) -> Iterator[None]:
-    """Hold the folder of parts: two processes that write the same parses are in the way."""
-    parts.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(parts / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise ParsesError(f"another process is writing {parts}; wait for it") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _whole_parts(parts: Path, metadata: Mapping[str, Any]) -> list[Path]:

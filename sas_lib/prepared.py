@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
@@ -27,9 +26,10 @@ from sas_lib import downloads
 from sas_lib.corpus import train_tokenizer
 from sas_lib.corpus_files import CorpusWriter, open_corpus
 from sas_lib.fingerprints import file_sha256
+from sas_lib.locks import LOCK, held
 from sas_lib.pretraining import Data, Measure, check_start, finished, pretrain
 from sas_lib.regularizer import RELINK
-from sas_lib.run_state import LOCK, write_whole
+from sas_lib.run_state import write_whole
 from sas_lib.runs import Text, text_of
 from sas_lib.settings import Config
 from sas_lib.text import CorpusError, read_text
@@ -218,33 +218,29 @@ def _facts(path: Path) -> dict[str, Any]:
 def _making(out: Path, quiet: bool) -> Iterator[Path]:
     """A folder to write to, which gets the name ``out`` in the end or is removed."""
     part = out.with_name(out.name + ".part")
+    busy = PreparedError(f"another process is preparing {out}; wait for it, or stop it")
     try:
-        part.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(part / LOCK)
-        lock.acquire(blocking=False)
-    except Timeout:
+        with held(part, busy):
+            try:
+                _clear(part, out, quiet)
+                yield part
+                (part / LOCK).unlink(missing_ok=True)
+                part.replace(out)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
         raise PreparedError(
-            f"another process is preparing {out}; wait for it, or stop it"
-        ) from None
-    except OSError as error:
-        raise PreparedError(f"cannot write to {out}: {error}") from error
-    try:
-        if left := [path for path in part.iterdir() if path.name != LOCK]:
-            if not quiet:
-                print(
-                    f"an earlier preparation of {out} was cut off; starting anew",
-                    file=sys.stderr,
-                )
-            for path in left:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        yield part
-        (part / LOCK).unlink(missing_ok=True)
-        part.replace(out)
-    except OSError as error:
-        raise PreparedError(f"cannot prepare {out}: {error}; nothing of it was kept") from error
-    finally:
-        lock.release()
-        shutil.rmtree(part, ignore_errors=True)
+            f"cannot write to {out}: {error}; nothing of it was kept"
+        ) from error
+
+
+def _clear(part: Path, out: Path, quiet: bool) -> None:
+    """Remove what an earlier preparation left."""
+    left = [path for path in part.iterdir() if path.name != LOCK]
+    if left and not quiet:
+        print(f"an earlier preparation of {out} was cut off; starting anew", file=sys.stderr)
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 # --- opening --------------------------------------------------------------------------

@@ -30,11 +30,11 @@ from sas_lib import ngrams
 from sas_lib.corpus import EncodedCorpus
 from sas_lib.interrupts import held_back_interrupt
 from sas_lib.learner import Learner
+from sas_lib.locks import LOCK
 from sas_lib.model import usable_device
 from sas_lib.parallel import Parallel
 from sas_lib.regularizer import Schedule, lambda_at
 from sas_lib.run_state import (
-    LOCK,
     RunError,
     alone,
     discard,

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from sas_lib.locks import held
+
 # The output layer shares these with the embeddings, and safetensors refuses shared memory.
 TIED = ("model.cls.predictions.decoder.weight", "model.cls.predictions.decoder.bias")
-LOCK = ".lock"
 
 
 class RunError(RuntimeError):
@@ -111,15 +111,9 @@ def alone(out: Path) -> Iterator[None]:
     """Hold the run folder: two processes that train one run would both write to it."""
     with saving(out):
         out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise RunError(f"another process is training {out}; wait for it, or stop it") from None
-    try:
+    busy = RunError(f"another process is training {out}; wait for it, or stop it")
+    with held(out, busy):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from sas_lib.run_state import LOCK
+from sas_lib.locks import LOCK
 
 if TYPE_CHECKING:
     from distributed import Client

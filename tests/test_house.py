@@ -52,6 +52,7 @@ FLOORS = [
         "ngrams",
         "settings",
         "interrupts",
+        "locks",
         "fingerprints",
         "manifests",
     },

@@ -357,6 +357,11 @@ def truncate(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def damage_old_file(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"neither a zip file nor a pickle")
+
+
 def edit_json(name: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
         content = json.loads((folder / name).read_text())
@@ -391,6 +396,7 @@ def as_gpt2(folder: Path) -> None:
         (lambda folder: (folder / "config.json").unlink(), "cannot load"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot load"),
         (lambda folder: (folder / "model.safetensors").unlink(), "cannot load"),
+        (damage_old_file, "cannot load"),
         (truncate, "cannot load"),
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "cannot load"),
         (edit_json("config.json", lambda c: c.update(vocab_size=91)), "cannot load"),

@@ -454,7 +454,7 @@ def test_a_full_disk_is_named(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(corpus_files._Growing, "append", full)
-    with pytest.raises(PreparedError, match=r"cannot prepare .*No space left .*nothing of it"):
+    with pytest.raises(PreparedError, match=r"cannot write to .*No space left .*nothing of it"):
         prepare(tmp_path / "corpus", files, **SIZES, quiet=True)
     assert not list(tmp_path.iterdir())
 

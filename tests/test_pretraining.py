@@ -30,6 +30,7 @@ from sas_lib import validation as held
 from sas_lib.batches import MaskedBatch
 from sas_lib.corpus import encode
 from sas_lib.learner import Learner, parameter_groups
+from sas_lib.locks import LOCK
 from sas_lib.model import ModelError, load
 from sas_lib.ngrams import bigram_cross_entropy, unigram_entropy
 from sas_lib.pretraining import (
@@ -41,7 +42,7 @@ from sas_lib.pretraining import (
     pretrain,
 )
 from sas_lib.regularizer import random_heads
-from sas_lib.run_state import LOCK, read_counters
+from sas_lib.run_state import read_counters
 from sas_lib.settings import CONFIGS, Config, checkpoint_steps
 from sas_lib.text import CorpusError
 from sas_lib.treebank import Sentence

@@ -34,9 +34,10 @@ from transformers import PreTrainedTokenizerFast
 
 from sas_lib import runs, sweep, sweep_workers, toy_english
 from sas_lib.corpus import NO_HEAD, EncodedCorpus, encode
+from sas_lib.locks import LOCK
 from sas_lib.pretraining import Data, RunError, pretrain
 from sas_lib.regularizer import KINDS
-from sas_lib.run_state import LOCK, alone
+from sas_lib.run_state import alone
 from sas_lib.settings import Config
 from sas_lib.sweep import Job, SweepError, train, unfinished
 from sas_lib.treebank import Sentence

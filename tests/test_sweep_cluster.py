@@ -22,7 +22,8 @@ from test_sweep import TOY
 
 from sas_lib import runs, sweep_workers
 from sas_lib import sweep as sweeps
-from sas_lib.run_state import LOCK, read_counters
+from sas_lib.locks import LOCK
+from sas_lib.run_state import read_counters
 from sas_lib.settings import checkpoint_steps
 from sas_lib.sweep import Job, sweep, unfinished
 from sas_lib.sweep_workers import SweepError, reason
