@@ -12,7 +12,7 @@ PAGE := _build/html/index.html
 LAYOUT := _config.yml _toc.yml $(wildcard book/_ext/*.py book/_ext/*.jinja)
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test bench heavy lint format address clean
+.PHONY: help install book pdf slides test bench heavy lint format address clean
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -51,6 +51,12 @@ book: $(STAMP) _build/.fresh ## build the book; prints the page to open
 _build/.fresh: $(LAYOUT) $(STAMP)
 	@rm -rf _build/.doctrees _build/html $(if $(filter $(STAMP),$?),_build/.jupyter_cache)
 	@mkdir -p _build && touch $@
+
+pdf: book ## print the book as one PDF, _build/pdf/sudden-drops.pdf
+	@$(PY) book/_ext/pdf.py
+
+slides: $(STAMP) ## make the slides for a session of 90 minutes; prints the file to open
+	@$(PY) book/_ext/slides.py
 
 test: $(STAMP) ## run the tests
 	$(PY) -m pytest

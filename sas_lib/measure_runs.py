@@ -20,16 +20,22 @@ from sas_lib.sweep_workers import SweepError, cluster, look, reason, shared, und
 
 @dataclass(frozen=True)
 class Asked:
-    """What to measure, as ``sas measure`` has it: what, at which steps, on how much."""
+    """What to measure, as ``sas measure`` has it: what, at which steps, on how much, and on
+    which files in place of toy English."""
 
     what: tuple[str, ...] | None = None
     steps: str = "0-"
     size: int | None = None
     seeds: int = 3
+    treebank: str | None = None
+    pairs: str | None = None
+    data: str | None = None
 
     def of(self, run: Path) -> tuple[list[checkpoints.Planned], list[int]]:
         """The measures and the steps of one run."""
-        planned = catalogue.plan(run, self.what, size=self.size, seeds=self.seeds)
+        planned = catalogue.plan(
+            run, self.what, self.treebank, self.pairs, self.size, self.seeds, self.data
+        )
         return planned, checkpoints.chosen(checkpoints.kept(run), self.steps)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import shutil
 import sys
@@ -36,7 +37,8 @@ from sas_lib.text import CorpusError, read_text
 from sas_lib.treebank import read_conllu
 
 FORMAT, MANIFEST = "sas prepared corpus 1", "manifest.json"
-# Without files for validation, these sentences are kept back: as in ``runs.text_data``.
+# Without files for validation every so many sentences one is kept back, or more rarely where
+# that would be too many: an even share of all the texts.
 HELD_EVERY, HELD_MOST = 400, 1000
 SAMPLE = 500_000  # sentences at most that a tokenizer is trained on
 
@@ -84,10 +86,11 @@ def _spread(texts: Iterable[str], most: int) -> list[str]:
     return kept
 
 
-def _keep_back(sentences: Iterable[Text], held: list[Text]) -> Iterator[Text]:
+def _keep_back(sentences: Iterable[Text], total: int, held: list[Text]) -> Iterator[Text]:
     """The sentences but those for validation, which are put into ``held``."""
+    every = max(HELD_EVERY, math.ceil(total / HELD_MOST))
     for number, sentence in enumerate(sentences):
-        if number % HELD_EVERY == 0 and len(held) < HELD_MOST:
+        if number % every == 0:
             held.append(sentence)
         else:
             yield sentence
@@ -108,7 +111,8 @@ def prepare(
 ) -> dict[str, Any]:
     """Prepare texts (see ``read_sentences``) in the folder ``out``; returns its manifest.
 
-    valid: texts for validation; else every 400th sentence, 1,000 at most, is kept back.
+    valid: texts for validation; else every 400th sentence, or of more than 400,000 sentences
+    an even 1,000, is kept back.
     tokenizer: one that is there already, or its folder; else one is trained, on all sentences
     or on an even sample of at least 250,000. controls: kinds of ``regularizer.RELINK`` whose
     links are made as well, of the parsed sentences, for runs with that penalty.
@@ -138,25 +142,28 @@ def prepare(
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = _load_tokenizer(tokenizer)
     with _making(out, quiet) as part:
-        total = None
+        sample, total = _sampled(texts, quiet)
         if tokenizer is None:
-            tokenizer, total = _train_tokenizer(texts, vocab_size, quiet)
+            if not quiet:
+                print(
+                    f"training a tokenizer on {len(sample):,} sentences",
+                    file=sys.stderr,
+                )
+            tokenizer = train_tokenizer(sample, vocab_size)
         else:
             manifest["settings"]["vocab_size"] = len(tokenizer)
         tokenizer.save_pretrained(part / "tokenizer")
         sentences = tqdm(_read(texts), "encoding", total, unit=" sentences", disable=quiet)
         train = CorpusWriter(part / "train", tokenizer, max_length, manifest["controls"])
         held = CorpusWriter(part / "valid", tokenizer, max_length)
-        _write(sentences, valid, train, held)
+        _write(sentences, total, valid, train, held)
         manifest |= {"train": train.counts(), "valid": held.counts(), "files": _files(part)}
         write_whole(part / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return manifest
 
 
-def _train_tokenizer(
-    texts: Sequence[Source], vocab_size: int, quiet: bool
-) -> tuple[PreTrainedTokenizerFast, int]:
-    """A tokenizer of the texts, and how many sentences these have."""
+def _sampled(texts: Sequence[Source], quiet: bool) -> tuple[list[str], int]:
+    """An even sample of the sentences, and how many there are."""
     count = 0
 
     def counted() -> Iterator[str]:
@@ -165,10 +172,7 @@ def _train_tokenizer(
             count += 1
             yield text_of(sentence)
 
-    sample = _spread(counted(), SAMPLE)
-    if not quiet:
-        print(f"training a tokenizer on {len(sample):,} sentences", file=sys.stderr)
-    return train_tokenizer(sample, vocab_size), count
+    return _spread(counted(), SAMPLE), count
 
 
 def _load_tokenizer(folder: Source) -> PreTrainedTokenizerFast:
@@ -185,13 +189,14 @@ def _load_tokenizer(folder: Source) -> PreTrainedTokenizerFast:
 
 def _write(
     sentences: Iterable[Text],
+    total: int,
     valid: Sequence[Source] | None,
     train: CorpusWriter,
     held: CorpusWriter,
 ) -> None:
     """Write the sentences, some of them for validation unless there are files for it."""
     kept: list[Text] = []
-    train.write(sentences if valid else _keep_back(sentences, kept))
+    train.write(sentences if valid else _keep_back(sentences, total, kept))
     if not train.sentences or (len(kept) < 2 and not valid):
         raise CorpusError(f"{train.sentences + len(kept)} sentences are too few to train on")
     held.write(_read(valid) if valid else kept)

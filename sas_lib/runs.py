@@ -231,11 +231,15 @@ def text_measures(
     treebank: str | os.PathLike[str] | None,
     pairs: str | os.PathLike[str] | None,
     pairs_limit: int = 20,
+    sentences: int | None = None,
 ) -> list[Measure]:
-    """UAS on a treebank and accuracy on minimal pairs, of those that are given."""
+    """UAS on a treebank and accuracy on minimal pairs, of those that are given.
+
+    pairs_limit: pairs of each paradigm. sentences: of the treebank the first so many.
+    """
     measures: list[Measure] = []
     if treebank is not None:
-        gold: list[Sentence] = list(read_conllu(treebank))
+        gold: list[Sentence] = list(itertools.islice(read_conllu(treebank), sentences))
         measures.append(uas_measure(gold))
     if pairs is not None:
         measures.append(pairs_measure(read_pairs(pairs, pairs_limit)))

@@ -28,6 +28,8 @@ KINDS = {  # kind of arc: colour and dashes
     "wrong": ("rust", [6, 4]),
     "not counted": ("grey", [1, 4]),
 }
+STYLES = {**KINDS, "predicted": ("blue", [1, 0])}
+"""Of the arcs of ``KINDS``, and of those for which there is no gold tree to compare with."""
 UNIT = 30
 """Pixels of height for an arc between neighbours."""
 
@@ -61,12 +63,12 @@ def arc_layers(arcs: alt.Chart, x: alt.X, y: alt.Y, kinds: Sequence[str]) -> lis
     legend = several if len(kinds) > 1 else None
     colour = alt.Color(
         "kind:N",
-        scale=alt.Scale(domain=list(kinds), range=[PALETTE[KINDS[k][0]] for k in kinds]),
+        scale=alt.Scale(domain=list(kinds), range=[PALETTE[STYLES[k][0]] for k in kinds]),
         legend=legend,
     )
     dash = alt.StrokeDash(
         "kind:N",
-        scale=alt.Scale(domain=list(kinds), range=[KINDS[k][1] for k in kinds]),
+        scale=alt.Scale(domain=list(kinds), range=[STYLES[k][1] for k in kinds]),
         legend=legend,
     )
     tip = alt.Tooltip("tip:N", title="arc")
@@ -188,6 +190,33 @@ def tree(sentence: Sentence, predicted: Sequence[int] = ()) -> alt.LayerChart:
     layers += [*root_layers(words, x, y, above), word_layer(words, x, y)]
     width, height = min(WIDTH, 75 * len(sentence)), UNIT * (above + below)
     return alt.LayerChart(layer=layers, width=width, height=height).add_params(NARROW, GAP)
+
+
+def parse(words: Sequence[str], predicted: Sequence[int]) -> alt.LayerChart:
+    """Predicted heads alone, below the words of a sentence that has no gold tree.
+
+    predicted: for each word the 0-based position of its predicted head.
+
+    Raises:
+        ValueError: there are not as many predicted heads as words.
+    """
+    if len(predicted) != len(words):
+        raise ValueError(f"{len(words)} words but {len(predicted)} predicted heads")
+    rows = [
+        (dependent, int(head), "", "predicted", -1, f"{words[head]} → {words[dependent]}")
+        for dependent, head in enumerate(predicted)
+    ]
+    table = pd.DataFrame(rows, columns=["dependent", "head", "label", "kind", "side", "tip"])
+    longest = int((table["head"] - table["dependent"]).abs().max())
+    above, below = 1.4, 1.4 + rise(longest, -1)
+    x, y = word_axes(len(words), above, below)
+    line = alt.Chart(pd.DataFrame({"position": range(len(words)), "word": list(words)}))
+    layers = [*arc_layers(alt.Chart(table), x, y, ["predicted"]), word_layer(line, x, y)]
+    width, height = min(WIDTH, 75 * len(words)), UNIT * (above + below)
+    room = NARROW, GAP
+    if width / len(words) < 50:  # so many words lean in a wide window too
+        room = alt.param(name="narrow", value=True), alt.param(name="gap", value=1.1)
+    return alt.LayerChart(layer=layers, width=width, height=height).add_params(*room)
 
 
 def word_axis(title: str, angle: float = 0, **settings: Any) -> dict[str, Any]:

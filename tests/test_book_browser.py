@@ -1,5 +1,8 @@
 """The built book in a real browser, with the network off: every page, wide and narrow.
 
+What can be drawn is drawn, what is drawn can be read by everybody (axe-core, fetched from npm
+once), links lead somewhere, search finds.
+
 Built by `make book`; without it, or without Chromium, these tests are skipped with a reason.
 REQUIRE_BOOK=1 turns a missing book into a failure.
 """
@@ -8,16 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import html.parser
 import http.server
+import importlib.util
 import os
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import NamedTuple
+from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
+import yaml
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -32,6 +40,8 @@ PAGES = sorted(
 )
 WITH_CHARTS = [p for p in PAGES if '<figure class="chart"' in (BOOK / p).read_text("utf-8")]
 WIDTHS = (1280, 390)
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+ADDRESS = CONFIG["repository"]["url"]
 
 
 def missing_book() -> str | None:
@@ -215,6 +225,79 @@ def test_charts_fit_a_window_that_narrows(tab: sync_api.Page, site: str, name: s
     assert [slider.input_value() for slider in sliders.all()] == chosen
 
 
+# Everybody can read it
+
+
+# Every rule of WCAG 2.2 at levels A and AA that axe-core has, and these on headings.
+AXE_INTEGRITY = (
+    "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37Og"
+    "udVGtQ=="
+)
+RUN_AXE = """async () => {
+  const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+  const headings = ["heading-order", "empty-heading", "page-has-heading-one"];
+  const { violations } = await axe.run(document, {
+    resultTypes: ["violations"],
+    runOnly: { type: "tag", values: tags },
+    rules: Object.fromEntries(headings.map((rule) => [rule, { enabled: true }])),
+  });
+  return violations.flatMap((rule) => rule.nodes.map((node) =>
+    `${rule.id}: ${node.target.join(" ")}: ${node.failureSummary.replace(/\\s+/g, " ")}`));
+}"""
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core, fetched as the book fetches its own scripts."""
+    spec = importlib.util.spec_from_file_location("offline", ROOT / "book/_ext/offline.py")
+    assert spec and spec.loader
+    offline = importlib.util.module_from_spec(spec)
+    sys.modules["offline"] = offline
+    spec.loader.exec_module(offline)
+    files = r"axe\.min\.js|LICENSE"
+    package = offline.NpmPackage("axe-core", "4.14.1", AXE_INTEGRITY, files)
+    try:
+        folder = offline.npm_static_folder(package)
+    except offline.Unavailable as reason:
+        if REQUIRED:
+            raise
+        pytest.skip(f"no axe-core: {reason}")
+    return (folder / "vendor" / "axe-core" / "axe.min.js").read_text("utf-8")
+
+
+def check_by_axe(tab: sync_api.Page, axe: str, *themes: str) -> list[str]:
+    """What axe-core has to say of the open page, in each theme."""
+    tab.evaluate(axe)
+    complaints = []
+    for theme in themes:
+        tab.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+        tab.wait_for_timeout(400)  # colours of links change slowly
+        complaints += [f"{theme}: {complaint}" for complaint in tab.evaluate(RUN_AXE)]
+    return complaints
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_accessible(
+    tab: sync_api.Page, site: str, problems: list[str], axe: str, name: str, width: int
+) -> None:
+    open_page(tab, f"{site}/{name}", width)
+    # Colours are the same at all widths.
+    themes = ("light", "dark") if width == WIDTHS[0] else ("light",)
+    found = check_by_axe(tab, axe, *themes)
+    assert not found + problems, "\n".join([f"{name} at {width} pixels", *found, *problems])
+
+
+def test_axe_finds_what_is_wrong(tab: sync_api.Page, axe: str) -> None:
+    """The check can fail: on its rules for contrast, names, alt text and headings."""
+    tab.set_content(
+        '<html lang="en"><title>t</title><h1>One</h1><h4>Four</h4><img src="data:,">'
+        '<button></button><p style="color: #999; background: #fff">faint</p></html>'
+    )
+    found = {complaint.split(": ")[1] for complaint in check_by_axe(tab, axe, "light")}
+    assert {"heading-order", "image-alt", "button-name", "color-contrast"} <= found
+
+
 # Text in charts against what lies behind the chart, by the WCAG formula for contrast.
 FAINT_TEXT = """() => {
   const rgb = (colour) => colour.match(/[\\d.]+/g).map(Number);
@@ -244,6 +327,169 @@ def test_text_in_charts_is_readable(
     )
     open_page(tab, f"{site}/{name}")
     assert not tab.evaluate(FAINT_TEXT)
+
+
+# Links
+
+
+LOCAL = {None, "localhost", "127.0.0.1", "0.0.0.0"}
+
+
+class Links(NamedTuple):
+    """The anchors of a page, and what it refers to: attribute and address of each."""
+
+    anchors: set[str]
+    targets: list[tuple[str, str]]
+
+
+class Reader(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links = Links(set(), [])
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if value and (name == "id" or (name, tag) == ("name", "a")):
+                self.links.anchors.add(value)
+            elif value and name in {"href", "src"}:
+                self.links.targets.append((name, value))
+
+
+@functools.cache
+def links_of(name: str) -> Links:
+    reader = Reader()
+    reader.feed((BOOK / name).read_text("utf-8"))
+    return reader.links
+
+
+def broken(name: str, target: str) -> str | None:
+    """Say what is wrong with an address on a page; None when it leads somewhere."""
+    parts = urlsplit(urljoin(f"https://this.book/{name}", target))
+    if parts.scheme in {"data", "mailto"}:
+        return None
+    if parts.scheme not in {"http", "https"} or parts.hostname in LOCAL:
+        return "is no address on the web"
+    if parts.hostname != "this.book":
+        return None
+    if target.startswith("/"):
+        return "leads out of the folder that the book may be in"
+    path = unquote(parts.path).lstrip("/")
+    if not (BOOK / path).is_file():
+        return "leads to no file"
+    anchor = unquote(parts.fragment)
+    if anchor and path.endswith(".html") and anchor not in links_of(path).anchors:
+        return "names an anchor that is not there"
+    return None
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    found = {
+        f'{attribute}="{target}" {reason}'
+        for attribute, target in links_of(name).targets
+        if (reason := broken(name, target))
+    }
+    assert not found, "\n".join([name, *sorted(found)])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://localhost:8888/tree",
+        "https://127.0.0.1/x",
+        "file:///home/someone/x.html",
+        "/home/someone/x.png",
+        "no_such_page.html",
+        "intro.html#no-such-anchor",
+        "#no-such-anchor",
+    ],
+)
+def test_a_broken_link_is_found(target: str) -> None:
+    assert broken("book/intro.html", target)
+
+
+def source_of(name: str) -> str | None:
+    """The file that a page was made from, in the repository."""
+    stem = name.removesuffix(".html")
+    return next(
+        (f"{stem}{e}" for e in (".md", ".ipynb") if (ROOT / f"{stem}{e}").is_file()), None
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if source_of(name)])
+def test_buttons_lead_to_the_source_of_a_page_and_to_an_issue_about_it(name: str) -> None:
+    targets = [target for _, target in links_of(name).targets]
+    assert f"{ADDRESS}/edit/{CONFIG['repository']['branch']}/{source_of(name)}" in targets
+    issues = [unquote(t) for t in targets if t.startswith(f"{ADDRESS}/issues/new?")]
+    assert [name in issue for issue in issues] == [True]
+
+
+# Search, index, references
+
+
+@pytest.mark.parametrize(("words", "page"), [("mirage", "mirage"), ("treebank", "glossary")])
+def test_search_finds_a_word_that_is_typed(
+    tab: sync_api.Page, site: str, problems: list[str], words: str, page: str
+) -> None:
+    open_page(tab, f"{site}/book/intro.html")
+    tab.keyboard.press("Control+k")
+    tab.keyboard.type(words)
+    tab.keyboard.press("Enter")
+    tab.wait_for_url("**/search.html?q=*")
+    results = tab.locator("#search-results ul.search a")
+    results.first.wait_for(timeout=20_000)
+    tab.wait_for_timeout(1000)  # the results come one by one
+    found = [urlsplit(link.get_attribute("href") or "").path for link in results.all()]
+    assert any(path.endswith(f"{page}.html") for path in found), found
+    assert not problems
+
+
+def test_search_says_when_it_finds_nothing(tab: sync_api.Page, site: str) -> None:
+    open_page(tab, f"{site}/search.html?q=zzyzx")
+    tab.wait_for_function(
+        "() => /did not match/.test(document.querySelector('#search-results').innerText)"
+    )
+
+
+@pytest.mark.skipif("genindex.html" not in PAGES, reason="the book is not built (make book)")
+def test_every_term_of_the_glossary_is_in_the_index() -> None:
+    terms = {a for a in links_of("book/glossary.html").anchors if a.startswith("term-")}
+    indexed = {urlsplit(t).fragment for _, t in links_of("genindex.html").targets}
+    assert terms and terms <= indexed
+
+
+BIBLIOGRAPHY = (ROOT / "book" / "references.bib").read_text("utf-8")
+
+
+def test_references_can_be_linked_to_and_copied(tab: sync_api.Page, site: str) -> None:
+    open_page(tab, f"{site}/book/references.html")
+    entries = tab.locator("div.citation")
+    keys = re.findall(r"^@\w+\{([^,]+),", BIBLIOGRAPHY, re.MULTILINE)
+    assert 0 < entries.count() <= len(keys)
+    for entry in entries.all():
+        key, *more = [
+            line.split("{")[1].rstrip(",")
+            for line in (entry.locator("pre").text_content() or "").splitlines()
+            if line.startswith("@")
+        ]
+        assert key in keys and not more
+        assert entry.locator(f'[id="{key}"]').count() == 1
+        assert entry.locator("details button.copybtn").count() == 1
+    entries.first.locator("summary").click()
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    entries.first.locator("pre").hover()
+    entries.first.locator("button.copybtn").click()
+    copied = tab.evaluate("() => navigator.clipboard.readText()")
+    assert copied.startswith("@") and copied.rstrip().endswith("}")
+
+
+@pytest.mark.skipif(
+    "book/references.html" not in PAGES, reason="the book is not built (make book)"
+)
+def test_the_bibliography_can_be_downloaded() -> None:
+    targets = [t for _, t in links_of("book/references.html").targets if t.endswith(".bib")]
+    assert len(targets) == 1
+    assert (BOOK / "book" / targets[0]).read_text("utf-8") == BIBLIOGRAPHY
 
 
 COLAB_LINK = re.compile(

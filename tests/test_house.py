@@ -61,6 +61,7 @@ FLOORS = [
         "regularizer",
         "predictors",
         "uas",
+        "transfer",
         "minimal_pairs",
         "task_scores",
         "finetune",

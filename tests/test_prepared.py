@@ -175,11 +175,12 @@ def test_files_for_validation_and_a_tokenizer_can_be_given(
     assert data.tokenizer.decode(ids) == "[CLS] the dog sees that old tree. [SEP]"
 
 
-def test_every_400th_sentence_is_kept_back_up_to_a_thousand() -> None:
+@pytest.mark.parametrize(("total", "every"), [(1000, 400), (400_000, 400), (500_000, 500)])
+def test_an_even_share_of_the_sentences_is_kept_back(total: int, every: int) -> None:
     held: list[Any] = []
-    left = list(prepared._keep_back(map(str, range(500_000)), held))
-    assert held == [str(n) for n in range(0, 400_000, 400)]
-    assert left == [str(n) for n in range(500_000) if n >= 400_000 or n % 400]
+    left = list(prepared._keep_back(map(str, range(total)), total, held))
+    assert held == [str(n) for n in range(0, total, every)] and len(held) <= 1000
+    assert left == [str(n) for n in range(total) if n % every]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def prepare(
         list[Path] | None,
         typer.Option(
             help="To validate on, as --text, or wikitext-103/validation; without it every "
-            "400th sentence, 1,000 at most."
+            "400th sentence, or an even 1,000 of more."
         ),
     ] = None,
     vocab_size: Annotated[int, typer.Option(min=100, help="Pieces of the tokenizer.")] = 8192,
