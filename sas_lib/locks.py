@@ -14,10 +14,9 @@ LOCK = ".lock"
 @contextmanager
 def held(folder: Path, refused: Exception) -> Iterator[None]:
     """Hold a folder, which is made where it is not there: two processes that write to it would
-    be in each other's way.
+    be in each other's way. Where another process holds it, ``refused`` is raised.
 
     Raises:
-        refused: another process holds it.
         OSError: it cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)

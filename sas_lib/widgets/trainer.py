@@ -207,8 +207,7 @@ class ScheduleTrainer:
     async def tick(self, said: str, share: float) -> None:
         """Say how far it has come, and let the kernel hear its buttons.
 
-        Raises:
-            Stopped: one of them was Stop.
+        Where one of them was Stop, it ends by ``Stopped``.
         """
         self.progress.value = round(share * self.steps)
         self.message.value = said
