@@ -86,9 +86,11 @@ def _spread(texts: Iterable[str], most: int) -> list[str]:
     return kept
 
 
-def _keep_back(sentences: Iterable[Text], total: int, held: list[Text]) -> Iterator[Text]:
+def _keep_back(
+    sentences: Iterable[Text], total: int | None, held: list[Text]
+) -> Iterator[Text]:
     """The sentences but those for validation, which are put into ``held``."""
-    every = max(HELD_EVERY, math.ceil(total / HELD_MOST))
+    every = max(HELD_EVERY, math.ceil((total or 0) / HELD_MOST))
     for number, sentence in enumerate(sentences):
         if number % every == 0:
             held.append(sentence)
@@ -142,13 +144,12 @@ def prepare(
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = _load_tokenizer(tokenizer)
     with _making(out, quiet) as part:
-        sample, total = _sampled(texts, quiet)
+        total = None
+        if tokenizer is None or not valid:  # else one reading is enough
+            sample, total = _sampled(texts, quiet)
         if tokenizer is None:
             if not quiet:
-                print(
-                    f"training a tokenizer on {len(sample):,} sentences",
-                    file=sys.stderr,
-                )
+                print(f"training a tokenizer on {len(sample):,} sentences", file=sys.stderr)
             tokenizer = train_tokenizer(sample, vocab_size)
         else:
             manifest["settings"]["vocab_size"] = len(tokenizer)
@@ -189,7 +190,7 @@ def _load_tokenizer(folder: Source) -> PreTrainedTokenizerFast:
 
 def _write(
     sentences: Iterable[Text],
-    total: int,
+    total: int | None,
     valid: Sequence[Source] | None,
     train: CorpusWriter,
     held: CorpusWriter,

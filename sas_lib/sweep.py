@@ -122,7 +122,9 @@ def is_complete(folder: Path, job: Job) -> bool:
     """Whether the job has been trained as far as it is to go."""
     out = folder / job.name
     try:
-        return bool(finished(out, job.config)) or _standing(out) == job.stop_at
+        if finished(out, job.config):
+            return True
+        return job.stop_at is not None and _standing(out) >= job.stop_at
     except RunError:
         return False  # a damaged state is reported as this run's failure
 

@@ -57,14 +57,13 @@ def experiment(
         config = replace(config, vocab_size=2048, dense_to=0)
         material = replace(material, pairs_limit=1, sentences=50)
         return Experiment(config, material, stop_at=10, releases=(5,), seeds=1)
-    mini = replace(LADDER["mini"], steps=55_000, log_checkpoints=8, even_checkpoints=55)
-    mini = replace(mini, dense_from=400, dense_to=2000, dense_every=100)
-    if profile == "cpu":
-        return Experiment(mini, material, stop_at=11_000, releases=(500, 1000, 1500, 3000))
-    small = LADDER["small"]
-    gpu = replace(mini, layers=small.layers, width=small.width, heads=small.heads)
-    gpu = replace(gpu, batch_size=256)
-    return Experiment(gpu, material, stop_at=25_000, releases=(500, 1000, 1500, 3000))
+    config = replace(LADDER["mini" if profile == "cpu" else "small"], steps=55_000)
+    config = replace(config, log_checkpoints=8, even_checkpoints=55)
+    config = replace(config, dense_from=400, dense_to=2000, dense_every=100)
+    stop_at = 11_000
+    if profile == "gpu":
+        config, stop_at = replace(config, batch_size=256), 25_000
+    return Experiment(config, material, stop_at=stop_at, releases=(500, 1000, 1500, 3000))
 
 
 def checksums(material: PreparedText, data: str | os.PathLike[str]) -> dict[str, str]:

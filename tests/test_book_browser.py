@@ -16,7 +16,6 @@ import http.server
 import importlib.util
 import os
 import re
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,13 +25,12 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 import yaml
+from browsers import CHROMIUM
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
 ROOT = Path(__file__).parent.parent
 BOOK = ROOT / "_build" / "html"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 PAGES = sorted(
     path.relative_to(BOOK).as_posix()
     for path in BOOK.rglob("*.html")

@@ -171,6 +171,15 @@ def test_a_job_may_stop_and_be_taken_up(data: Data, tmp_path: Path) -> None:
     same_runs(tmp_path / "run", tmp_path / "some")
 
 
+def test_a_run_that_went_on_is_complete_for_a_shorter_job(data: Data, tmp_path: Path) -> None:
+    job = Job("some", TINY, stop_at=7)
+    assert not sweep.is_complete(tmp_path, job)
+    train(tmp_path, dataclasses.replace(job, stop_at=9), TEXT)
+    assert sweep.is_complete(tmp_path, job)
+    assert not sweep.is_complete(tmp_path, dataclasses.replace(job, stop_at=10))
+    assert not sweep.is_complete(tmp_path, dataclasses.replace(job, stop_at=None))
+
+
 def test_unfinished(data: Data, tmp_path: Path) -> None:
     assert unfinished(tmp_path / "nowhere") == {}
     pretrain(tmp_path / "whole", dataclasses.replace(TINY, steps=3), data, [], quiet=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from browsers import CHROMIUM
 from test_house import load
 
 ROOT = Path(__file__).parent.parent
@@ -21,8 +21,6 @@ GUIDE = (BOOK / "teaching.md").read_text("utf-8")
 ANSWERS = (BOOK / "teaching_answers.md").read_text("utf-8")
 PAGES = {"teaching": GUIDE, "teaching_answers": ANSWERS}
 NOTEBOOK = BOOK / "slides" / "ninety_minutes.ipynb"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 # Links

@@ -33,7 +33,7 @@ from sas_lib.treebank import Sentence
 from sas_lib.validation import validation
 from sas_lib.widgets import ParseExplorer, ScheduleTrainer, parse_explorer, trainer
 from sas_lib.widgets.explorer import words_of
-from sas_lib.widgets.front_end import kept_models
+from sas_lib.widgets.front_end import loaded
 
 pytest.importorskip("ipywidgets")
 
@@ -101,7 +101,7 @@ def test_without_ipywidgets_the_page_runs_and_says_what_to_install() -> None:
 
 
 def test_the_kept_models_have_names_that_can_be_read() -> None:
-    models = kept_models("toy_models")
+    models = loaded("toy_models")
     assert {"base, step 300", "base, step 7,500", "suppress, step 7,500"} <= set(models)
     assert all(model.config.num_hidden_layers == 4 for model, _ in models.values())
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -146,6 +147,13 @@ def vega_static_folder() -> Path:
     return target
 
 
+def vega_is_here(versions: Mapping[str, str]) -> str:
+    """The script that tells Altair's own HTML not to load ``vega``, ``vega-lite`` and
+    ``vega-embed`` from a CDN: it skips what VEGA_DEBUG names in the version that it wants."""
+    named = {f"{name.replace('-', '')}_version": value for name, value in versions.items()}
+    return f"var VEGA_DEBUG = {json.dumps(named, sort_keys=True)};"
+
+
 def warn(what: str, reason: Unavailable) -> None:
     print(
         f"The book will load {what} from a CDN and needs the network for it: {reason}.",
@@ -197,18 +205,14 @@ def follow_the_reader(app: Sphinx, config: Config) -> None:
 
 
 def add_vega(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """Give Vega to a page that has charts, under the versions that its charts ask for.
-
-    Altair's own HTML skips the CDN when VEGA_DEBUG names the versions that it wants.
-    """
+    """Give Vega to a page that has charts, under the versions that its charts ask for."""
     if not app.config.offline_vega:
         return
     asked = re.findall(
         r"/(vega|vega-lite|vega-embed)@([^?\"/]+)\?noext", context.get("body", "")
     )
     if asked:
-        versions = {f"{library.replace('-', '')}_version": v for library, v in asked}
-        app.add_js_file(None, body=f"var VEGA_DEBUG = {json.dumps(versions, sort_keys=True)};")
+        app.add_js_file(None, body=vega_is_here(dict(asked)))
         app.add_js_file("vendor/vega/vega.js")
         app.add_js_file("charts.js")
 

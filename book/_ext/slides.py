@@ -13,7 +13,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -79,18 +78,17 @@ def parts() -> dict[str, list[str]]:
         vega = offline.vega_static_folder() / "vendor" / "vega" / "vega.js"
     except offline.Unavailable as reason:
         raise SlidesError(f"the slides' scripts cannot be had: {reason}") from reason
-    # Altair's own HTML skips the CDN when VEGA_DEBUG names the versions that it wants.
     versions = {
-        "vega_version": alt.VEGA_VERSION,
-        "vegalite_version": alt.VEGALITE_VERSION,
-        "vegaembed_version": alt.VEGAEMBED_VERSION,
+        "vega": alt.VEGA_VERSION,
+        "vega-lite": alt.VEGALITE_VERSION,
+        "vega-embed": alt.VEGAEMBED_VERSION,
     }
     sheets = [reveal / "dist" / "reset.css", reveal / "dist" / "reveal.css"]
     scripts = [vega, reveal / "dist" / "reveal.js", reveal / "plugin" / "notes" / "notes.js"]
     return {
         "styles": [p.read_text("utf-8") for p in [*sheets, TEMPLATE / "slides.css"]],
         "scripts": [
-            f"var VEGA_DEBUG = {json.dumps(versions)};",
+            offline.vega_is_here(versions),
             # In a page, a script ends at the first of these, even within a string.
             *(p.read_text("utf-8").replace("</script", r"<\/script") for p in scripts),
         ],

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from sas_lib import charts, runs, tree_figures, uas
 from sas_lib.model import max_pieces, word_attention, word_batch
 from sas_lib.treebank import Sentence
-from sas_lib.widgets.front_end import Loaded, control, instead, ipywidgets, kept_models, put
+from sas_lib.widgets.front_end import Loaded, control, instead, ipywidgets, loaded, put
 
 _WORD = re.compile(r"n't\b|\w+(?=n't\b)|'s\b|\w+(?:-\w+)*|[^\w\s]")
 
@@ -94,9 +94,11 @@ class ParseExplorer:
         model, tokenizer = self.models[self.checkpoint.value]
         self.layer.max = model.config.num_hidden_layers - 1
         self.head.max = model.config.num_attention_heads - 1
-        problem = sentence_problem(words, model, tokenizer)
-        self.figure = None if problem else self.draw(words)
-        self.message.value = html.escape(problem or self.remarks(words))
+        said, self.figure = sentence_problem(words, model, tokenizer), None
+        if said is None:
+            heads = self.predicted(words)
+            said, self.figure = self.remarks(words, heads), self.draw(words, heads)
+        self.message.value = html.escape(said)
         put(self.output, self.figure)
 
     def predicted(self, words: Sequence[str]) -> list[int]:
@@ -107,19 +109,18 @@ class ParseExplorer:
         heads: list[int] = parse[0, self.head.value, self.direction.value].tolist()
         return heads
 
-    def draw(self, words: tuple[str, ...]) -> charts.Figure:
+    def draw(self, words: tuple[str, ...], heads: Sequence[int]) -> charts.Figure:
         """The parse as arcs below the words, and above them the gold tree if there is one."""
-        heads = self.predicted(words)
         told = [f"{word} on {words[head]}" for word, head in zip(words, heads, strict=True)]
         gold = self.gold.get(words)
         chart = tree_figures.tree(gold, heads) if gold else tree_figures.parse(words, heads)
         return charts.show(chart, alt=f"What each word hangs on: {', '.join(told)}.")
 
-    def remarks(self, words: tuple[str, ...]) -> str:
+    def remarks(self, words: tuple[str, ...], heads: Sequence[int]) -> str:
         """How many arcs are right, where that is known; which words are cut in pieces."""
         said = []
         if gold := self.gold.get(words):
-            arcs = zip(self.predicted(words), gold.heads, gold.relations, strict=True)
+            arcs = zip(heads, gold.heads, gold.relations, strict=True)
             kinds = [tree_figures.kind_of_arc(*arc) for arc in arcs]
             right, wrong = kinds.count("right"), kinds.count("wrong")
             said.append(f"{right} of {right + wrong} arcs are right.")
@@ -147,5 +148,4 @@ def parse_explorer(
     if note := instead("type a sentence of your own and see what the models make of it"):
         return note
     suggested = runs.explored_sentences() if sentences is None else sentences
-    loaded = kept_models(models) if isinstance(models, str) else models
-    return ParseExplorer(loaded, suggested, start)
+    return ParseExplorer(loaded(models), suggested, start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -51,14 +52,16 @@ def instead(what: str) -> Any:
     )
 
 
-def kept_models(bundle: str) -> dict[str, Loaded]:
-    """The models of a bundle, by arm and step.
+def loaded(models: Mapping[str, Loaded] | str) -> Mapping[str, Loaded]:
+    """These models or, of a bundle that is named, those it holds, by arm and step.
 
     Raises:
         results.BundleError: there is no such bundle.
     """
-    folder, kept = results.folder() / bundle, {}
-    for name in results.manifest(bundle)["parameters"]["models"]:
+    if not isinstance(models, str):
+        return models
+    folder, kept = results.folder() / models, {}
+    for name in results.manifest(models)["parameters"]["models"]:
         found = _KEPT.fullmatch(name)
         label = f"{found[1]}, step {int(found[3]):,}" if found else name
         kept[label] = load(folder / name)

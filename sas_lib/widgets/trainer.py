@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -26,7 +26,7 @@ from sas_lib.run_state import RunError
 from sas_lib.settings import Config
 from sas_lib.treebank import Sentence
 from sas_lib.validation import validation
-from sas_lib.widgets.front_end import Loaded, control, instead, ipywidgets, kept_models, put
+from sas_lib.widgets.front_end import Loaded, control, instead, ipywidgets, loaded, put
 
 CURVES = {
     "valid_loss": "loss (nats)",
@@ -90,6 +90,7 @@ class ScheduleTrainer:
     ) -> None:
         self.models, self.steps, self.every = dict(models), steps, every
         self.batch_size, self.seed = batch_size, seed
+        self.gold = list(toy_english.sentences(TREEBANK, runs.TREEBANK_SEED))
         self.drawn: list[Sentence] = []
         self.material: dict[str, Data] = {}
         self.bases: dict[str, list[dict[str, Any]]] = {}  # of each start, when it is complete
@@ -166,7 +167,8 @@ class ScheduleTrainer:
         self.rows[name] = []
         for step in range(self.steps + 1):
             if step % self.every == 0:
-                self.rows[name].append({"run": name, "step": step, **measured(learner, data)})
+                found = measured(learner, data, self.gold)
+                self.rows[name].append({"run": name, "step": step, **found})
                 self.draw()
             await self.tick(f"{name}: step {step} of {self.steps}", step / self.steps)
             if step < self.steps:
@@ -233,8 +235,8 @@ VALID, TREEBANK = 200, 100
 """Sentences of the validation loss and of UAS: few, so that measuring takes no time."""
 
 
-def measured(learner: Learner, data: Data) -> dict[str, float]:
-    """A value for each of ``CURVES``.
+def measured(learner: Learner, data: Data, gold: Sequence[Sentence]) -> dict[str, float]:
+    """A value for each of ``CURVES``; UAS is of the sentences ``gold``.
 
     Raises:
         RunError: the loss is no longer finite.
@@ -243,7 +245,6 @@ def measured(learner: Learner, data: Data) -> dict[str, float]:
     loss, attention = validation(model, tokenizer, data.valid, learner.config.mask_rate)
     if not math.isfinite(loss):
         raise RunError(f"the loss is {loss}; a lambda nearer to 0 disturbs training less")
-    gold = toy_english.sentences(TREEBANK, runs.TREEBANK_SEED)
     found = uas.summarise(uas.score_arcs(model, tokenizer, gold))["per_relation"]["uas"]
     return dict(zip(CURVES, (loss, found, attention or 0.0), strict=True))
 
@@ -261,5 +262,4 @@ def schedule_trainer(
     """
     if note := instead("choose a schedule of your own and watch a model train under it"):
         return note
-    loaded = kept_models(models) if isinstance(models, str) else models
-    return ScheduleTrainer(loaded, start, **settings)
+    return ScheduleTrainer(loaded(models), start, **settings)
