@@ -34,6 +34,9 @@ from sas_lib.tree_figures import (
 from sas_lib.treebank import ROOT
 from sas_lib.uas import DIRECTIONS, implicit_parse
 
+CROSS = "M-1,-1L1,1M-1,1L1,-1"
+HIT = "#d4351c"
+"""The shape of a predicted head in the map, and the colour of one that is right."""
 PARAMETERS = ("sentence", "checkpoint", "layer", "head", "direction")
 
 
@@ -252,9 +255,13 @@ def _map_panel(maps: alt.Chart, gold: pd.DataFrame) -> alt.LayerChart:
     )
     cells = _with_word(cells, words, "attending", from_word="word")
     cells = _with_word(cells, words, "attended", to_word="word")
-    cells = _with_word(cells, words, "dependent", gold="head").transform_calculate(
+    cells = _with_word(
+        cells, words, "dependent", gold="head", scored="scored"
+    ).transform_calculate(
         row="datum.attending + ' ' + datum.from_word",
         column="datum.attended + ' ' + datum.to_word",
+        hit="datum.scored && datum.candidate == datum.gold"
+        " && datum.candidate == datum.parse[datum.dependent]",
     )
     in_order = [alt.EncodingSortField(place, "min") for place in ("attended", "attending")]
     base = cells.encode(
@@ -274,22 +281,19 @@ def _map_panel(maps: alt.Chart, gold: pd.DataFrame) -> alt.LayerChart:
         )
     ]
     marks = {
-        "circle": "datum.candidate == datum.gold",
-        "cross": "datum.candidate == datum.parse[datum.dependent]",
+        ("circle", 90): "datum.candidate == datum.gold",
+        (CROSS, 45): "datum.candidate == datum.parse[datum.dependent]",
     }
-    for shape, where in marks.items():
-        for colour, width in (("black", 4), ("white", 1.8)):
-            layers.append(
-                base.transform_filter(where).mark_point(
-                    shape=shape,
-                    size=90 if shape == "circle" else 40,
-                    opacity=1,
-                    filled=False,
-                    color=colour,
-                    strokeWidth=width,
-                )
-            )
-    title = ["Who attends to whom", "○ gold head, + predicted head"]
+    for (shape, size), where in marks.items():
+        mark = base.transform_filter(where)
+        style: dict[str, Any] = {"shape": shape, "size": size, "opacity": 1, "filled": False}
+        rim = alt.condition("datum.hit", alt.value("white"), alt.value("black"))
+        line = alt.condition("datum.hit", alt.value(HIT), alt.value("white"))
+        layers += [
+            mark.mark_point(**style, strokeWidth=3.5).encode(stroke=rim),
+            mark.mark_point(**style, strokeWidth=1.8).encode(stroke=line),
+        ]
+    title = ["Who attends to whom", "○ gold head, × predicted head; red: a hit"]
     return alt.LayerChart(layer=layers, width=270, height=270, title=_titled(*title))
 
 

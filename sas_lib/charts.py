@@ -36,6 +36,8 @@ WIDTH = 600
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK = "currentColor"
+PAGE = "var(--pst-color-background, var(--jp-layout-color0, transparent))"
+"""The colour behind a figure: the book's page, a notebook, or whatever shows through."""
 FAINT = {"gridColor": INK, "gridOpacity": 0.15}
 
 
@@ -106,7 +108,8 @@ class Figure:
             import vl_convert
         except ImportError:
             return None
-        return vl_convert.vegalite_to_png({**self.spec, "background": "white"}, scale=scale)
+        spec = json.loads(json.dumps(self.spec).replace(PAGE, "white"))
+        return vl_convert.vegalite_to_png({**spec, "background": "white"}, scale=scale)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         bundle: dict[str, Any] = {"text/html": self.html, "text/plain": self.alt}

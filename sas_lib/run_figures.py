@@ -90,9 +90,14 @@ def onset_marks(onsets: pd.DataFrame, shapes: Mapping[str, str]) -> alt.Chart:
     )
 
 
-def step_slider(steps: Sequence[int], start: int, name: str = "step") -> alt.Parameter:
-    """A slider over checkpoints; its value is the checkpoint's number, not its step."""
-    bind = alt.binding_range(min=0, max=len(steps) - 1, step=1, name=f"{name} (checkpoint) ")
+def step_slider(steps: Sequence[int], start: int, name: str = "checkpoint") -> alt.Parameter:
+    """A slider over checkpoints; its value is the checkpoint's number, not its step.
+
+    The browser writes that number beside it, so the label says what it counts; a figure that
+    has this slider writes the step itself (``step_rule``, or a title).
+    """
+    last = len(steps) - 1
+    bind = alt.binding_range(min=0, max=last, step=1, name=f"{name} (0 to {last}) ")
     return alt.param(name="checkpoint", value=start, bind=bind)
 
 
@@ -205,7 +210,12 @@ def central_figure(
         with_marks(pairs, {capability: "pairs_accuracy"}),
         head_relation_map(table, steps, slider, relations).properties(
             # Two short lines: a long title would set the width of the figure on a phone.
-            title=["Which head finds which relation", f"at the slider's step, seed {first}"]
+            title=alt.Title(
+                alt.expr(
+                    "['Which head finds which relation', 'at step ' + "
+                    f"format({steps}[{slider.name}], ',') + ', seed {first}']"
+                )
+            )
         ),
     )
     return stacked.add_params(slider).resolve_scale(color="independent", shape="shared")

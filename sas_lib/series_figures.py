@@ -15,7 +15,8 @@ from sas_lib import run_figures
 from sas_lib.charts import WIDTH
 from sas_lib.run_figures import Panel
 
-UAS_NAMES = {"uas_best_head": "best head", "uas_per_relation": "per relation"}
+# In this order "best head" is blue and "per relation" rust, as in the figures of single runs.
+UAS_NAMES = {"uas_per_relation": "per relation", "uas_best_head": "best head"}
 BEYOND_NAMES = {
     "uas_beyond_offset": "beyond the offset",
     "uas_beyond_offset_rechosen": "beyond it, rechosen",

@@ -16,7 +16,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from sas_lib.charts import PALETTE, WIDTH
+from sas_lib.charts import PAGE, PALETTE, WIDTH
 from sas_lib.treebank import ROOT, Sentence
 
 NOT_SCORED = ("root", "punct")
@@ -96,13 +96,20 @@ def arc_layers(arcs: alt.Chart, x: alt.X, y: alt.Y, kinds: Sequence[str]) -> lis
         .mark_point(filled=True, size=45, opacity=1)
         .encode(x, y, colour, shape=alt.condition("datum.side > 0", down, up), tooltip=tip)
     )
-    labels = (
-        arcs.transform_filter("datum.label != ''")
-        .transform_calculate(x="datum.middle", y="datum.side * (gap + datum.rise)")
-        .mark_text(baseline="bottom", dy=-2, fontSize=11)
-        .encode(x, y, text="label:N", tooltip=tip)
+    # A patch in the page's colour keeps a name readable where another arc runs through it.
+    names = arcs.transform_filter("datum.label != ''").transform_calculate(
+        x="datum.middle",
+        y="datum.side * (gap + datum.rise)",
+        half="3.3 * length(datum.label)",
+        patch="'M-' + datum.half + ',-6H' + datum.half + 'V6H-' + datum.half + 'Z'",
     )
-    return [lines, heads, labels]
+    patches = names.mark_point(size=4, filled=True, color=PAGE, opacity=1, yOffset=-8).encode(
+        x, y, shape=alt.Shape("patch:N", scale=None)
+    )
+    labels = names.mark_text(baseline="bottom", dy=-2, fontSize=11).encode(
+        x, y, text="label:N", tooltip=tip
+    )
+    return [lines, heads, patches, labels]
 
 
 def word_layer(words: alt.Chart, x: alt.X, y: alt.Y) -> alt.Chart:
@@ -220,9 +227,13 @@ def parse(words: Sequence[str], predicted: Sequence[int]) -> alt.LayerChart:
 
 
 def word_axis(title: str, angle: float = 0, **settings: Any) -> dict[str, Any]:
-    """Settings of an axis whose values are '0 The', '1 old', ...; the numbers are not shown."""
+    """Settings of an axis whose values are '0 The', '1 old', ...; the numbers are not shown.
+
+    A full stop by itself is put in quotation marks, as it is hardly seen otherwise.
+    """
     word = "slice(datum.label, indexof(datum.label, ' ') + 1)"
-    axis = alt.Axis(labelExpr=word, labelAngle=angle, ticks=False, domain=False, **settings)
+    seen = f"{word} == '.' ? '“.”' : {word}"
+    axis = alt.Axis(labelExpr=seen, labelAngle=angle, ticks=False, domain=False, **settings)
     return {"title": title, "axis": axis}
 
 
@@ -268,6 +279,7 @@ def against_offset(
     y = alt.Y("group:N", sort=order, title=None)
     value = alt.Tooltip("uas:Q", format=".2f")
     ticks = alt.Chart(baseline).mark_tick(thickness=3, size=14, color=PALETTE["gold"])
+    said = alt.TitleParams(title, subtitle="circle: a run; tick: best fixed offset")
     dots = alt.Chart(rows).transform_filter(alt.datum.number == slider)
     layers = [
         ticks.encode(x, y, tooltip=["group:N", value]),
@@ -275,4 +287,4 @@ def against_offset(
             x, y, tooltip=["group:N", "seed:Q", value]
         ),
     ]
-    return alt.LayerChart(layer=layers, width=200, height=20 * len(order), title=title)
+    return alt.LayerChart(layer=layers, width=200, height=20 * len(order), title=said)

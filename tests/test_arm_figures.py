@@ -39,10 +39,10 @@ def test_panels_share_one_legend_that_singles_out(metrics: pd.DataFrame) -> None
         assert panel["layer"][0]["encoding"]["opacity"]["condition"]["param"] == "picked"
 
 
-def test_the_slider_runs_over_the_releases(metrics: pd.DataFrame) -> None:
+def test_there_is_a_button_for_each_release(metrics: pd.DataFrame) -> None:
     spec = charts.show(arm_figures.release_explorer(metrics, [10, 100]), alt="A trial.").spec
-    (slider,) = (p for p in spec["params"] if p.get("bind", {}).get("input") == "range")
-    assert (slider["bind"]["min"], slider["bind"]["max"]) == (0, 1)
+    (buttons,) = (p for p in spec["params"] if p.get("bind", {}).get("input") == "radio")
+    assert buttons["bind"]["options"] == [0, 1] and buttons["bind"]["labels"] == ["10", "100"]
     numbers = {
         (row["label"], row["number"])
         for data in spec["datasets"].values()
@@ -70,9 +70,22 @@ def test_dots_have_every_seed_and_the_interval(metrics: pd.DataFrame) -> None:
     spec = charts.show(arm_figures.difference_dots(metrics, 1000, labels), alt="A trial.").spec
     assert [panel["title"].split(",")[0] for panel in spec["vconcat"]] == [
         "loss",
-        "UAS",
+        "UAS per relation",
         "minimal pairs",
     ]
     seeds = [row for data in spec["datasets"].values() for row in data if "seed" in row]
     assert len(seeds) == 3 * 2 * 3
     assert {row["value"] for row in seeds if row["label"] == "always"} == {1.0, -1.0, -2.0}
+
+
+def test_levels_are_drawn_in_the_panel_of_their_metric(metrics: pd.DataFrame) -> None:
+    labels, colours = {"base": "base"}, {"base": "grey"}
+    levels = {"valid_loss": {"bigram model": 4.5}}
+    figure = arm_figures.arm_panels(metrics, labels, colours, levels=levels)
+    named = [
+        row["level"]
+        for data in charts.show(figure, alt="A trial.").spec["datasets"].values()
+        for row in data
+        if "level" in row
+    ]
+    assert named == ["bigram model"]
