@@ -103,7 +103,14 @@ def arc_layers(arcs: alt.Chart, x: alt.X, y: alt.Y, kinds: Sequence[str]) -> lis
         half="3.3 * length(datum.label)",
         patch="'M-' + datum.half + ',-6H' + datum.half + 'V6H-' + datum.half + 'Z'",
     )
-    patches = names.mark_point(size=4, filled=True, color=PAGE, opacity=1, yOffset=-8).encode(
+    patch: dict[str, Any] = {
+        "size": 4,
+        "filled": True,
+        "color": PAGE,
+        "opacity": 1,
+        "aria": False,
+    }
+    patches = names.mark_point(**patch, yOffset=-8).encode(
         x, y, shape=alt.Shape("patch:N", scale=None)
     )
     labels = names.mark_text(baseline="bottom", dy=-2, fontSize=11).encode(
