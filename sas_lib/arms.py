@@ -74,10 +74,17 @@ def mean_interval(
     return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
 
 
-def told(found: Mapping[str, float], digits: int = 2, signed: bool = True) -> str:
-    """A ``mean_interval`` in words: the mean, and in brackets the interval and the number of
-    values."""
-    form = f"{'+' if signed else ''}z,.{digits}f"
+def told(
+    found: Mapping[str, float] | Sequence[float] | np.ndarray | pd.Series,
+    digits: int = 2,
+    signed: bool = True,
+    percent: bool = False,
+) -> str:
+    """Values, or their ``mean_interval``, in words: the mean, and in brackets the interval and
+    the number of values."""
+    if not isinstance(found, Mapping):
+        found = mean_interval(found)
+    form = f"{'+' if signed else ''}z,.{digits}{'%' if percent else 'f'}"
     if found["n"] < 2:
         return f"{found['mean']:{form}} [one seed]".replace("-", "−")
     low, high = (f"{found[end]:{form}}" for end in ("low", "high"))

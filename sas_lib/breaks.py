@@ -15,8 +15,8 @@ a straight line added. What is compared is the logarithm of the ratio of their r
 in BIC; but BIC's penalty supposes independent noise and parameters that are not searched for
 on a grid, so the yardstick is simulated: the smooth fit with noise of the same size and
 autocorrelation added, fitted again many times. "Break" therefore means: a rise that begins
-too abruptly for the axis as long as it is. It is relative to the axis and to the length of
-the run; on a longer run the same rise is steeper.
+or ends too abruptly for the axis as long as it is. It is relative to the axis and to the
+length of the run; on a longer run the same rise is steeper.
 
 Curves rise here; negate a loss.
 """

@@ -4,11 +4,14 @@ A claim is judged by figures that were named beforehand. Each is a number per se
 border and the side of it on which the claim has the number. Over the seeds a figure has an
 interval by Student's t. It speaks *for* the claim where the interval lies wholly on the
 claim's side of the border, *against* it where it lies wholly on the other, and is silent
-where the border lies inside, or with a single seed. The rule is the same on both sides.
+where the border lies inside, with a single seed, or where all seeds have the same number:
+no spread is no evidence. The rule is the same on both sides.
 
 A claim *holds* if all its deciding figures speak for it, *does not hold* if one speaks
-against it, is *not tested* where no run bears on it, and is *not settled* otherwise. The
-intervals of the deciding figures of a claim hold together with 95% (Bonferroni).
+against it, is *not tested* where no run bears on it or what it presupposes is not shown, and
+is *not settled* otherwise. The intervals of the deciding figures of a claim hold together
+with 95% (Bonferroni). A claim that the design of the runs makes true is no finding but a
+*manipulation check*, and is counted apart.
 """
 
 from __future__ import annotations
@@ -24,15 +27,13 @@ import pandas as pd
 from sas_lib import arms, breaks, results
 from sas_lib.onsets import CurveError, first_crossing, largest_rise
 
-HOLDS, FAILS, OPEN, UNTESTED = VERDICTS = (
-    "holds",
-    "does not hold",
-    "not settled",
-    "not tested",
-)
+VERDICTS = ("holds", "does not hold", "not settled", "not tested")
+HOLDS, FAILS, OPEN, UNTESTED = VERDICTS
+CHECK = "manipulation check"
+STATUSES = (*VERDICTS, CHECK)
 LEVEL = 0.95
 FALLING = ("valid_loss",)  # metrics that are better, the lower
-Role = Literal["decides", "withholds", "beside"]
+Role = Literal["decides", "withholds", "presupposed", "beside"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ class Figure:
 
     values: by seed. border, side: the claim has the figure above the border (1) or below
     (-1). role: ``decides``; ``withholds``, which keeps a claim from holding but does not
-    refute it, as a test that finds nothing does; or ``beside``, which is shown and has no
-    say. picked_from: of so many figures it is the most favourable. ratio: the mean and its
-    interval are geometric. limits: of what the number can be; an interval ends there.
+    refute it, as a test that finds nothing does; ``presupposed``, without which there is
+    nothing to test; or ``beside``, which is shown and has no say. picked_from: of so many
+    figures it is the most favourable. ratio: the mean and its interval are geometric.
+    votes: each seed decides for itself, and the figure speaks for the claim if ``most`` of
+    them do or ``all``, of two at least; it never speaks against it.
     """
 
     name: str
@@ -53,30 +56,41 @@ class Figure:
     role: Role = "decides"
     picked_from: int = 1
     ratio: bool = False
-    limits: tuple[float, float] = (-np.inf, np.inf)
+    votes: Literal["", "most", "all"] = ""
     digits: int = 2
     signed: bool = False
 
     @property
     def n(self) -> int:
         """In how many seeds it was measured."""
-        return int(np.isfinite(self.values.to_numpy(float)).sum())
+        return len(self._there)
+
+    @property
+    def constant(self) -> bool:
+        """Whether two seeds or more all have the same number, but for rounding."""
+        return self.n > 1 and bool(np.isclose(self._there, self._there[0], atol=0).all())
+
+    @property
+    def _there(self) -> np.ndarray:
+        return self.values[np.isfinite(self.values.to_numpy(float))].to_numpy(float)
 
     def interval(self, level: float = LEVEL) -> dict[str, float]:
         """Mean and interval over seeds, as ``arms.mean_interval``; of none, NaN and n = 0."""
         found = self._even(level)
-        if self.ratio:
-            found = {k: v if k == "n" else float(np.exp(v)) for k, v in found.items()}
-        ends = {k: float(np.clip(found[k], *self.limits)) for k in ("low", "high")}
-        return {**found, **ends}
+        if not self.ratio:
+            return found
+        return {k: v if k == "n" else float(np.exp(v)) for k, v in found.items()}
 
     def _even(self, level: float) -> dict[str, float]:
         """The interval on the scale on which it is symmetric."""
         if self.n == 0:
             return {**dict.fromkeys(("mean", "low", "high"), np.nan), "n": 0}
-        level = 1 - (1 - level) / self.picked_from
-        values = self.values.astype(float)
-        return arms.mean_interval(np.log(values) if self.ratio else values, level)
+        there = np.log(self._there) if self.ratio else self._there
+        return arms.mean_interval(there, self.own(level))
+
+    def own(self, level: float) -> float:
+        """The level of its interval, so that the pick holds at a level."""
+        return 1 - (1 - level) / self.picked_from
 
     def distance(self, level: float = LEVEL) -> tuple[float, float]:
         """How far the mean lies on the claim's side of the border, and the half-width of the
@@ -86,12 +100,25 @@ class Figure:
 
     def speaks(self, level: float = LEVEL) -> int:
         """1 for the claim, -1 against it, 0 neither."""
+        if self.votes:
+            least = self.n if self.votes == "all" else self.n // 2 + 1
+            return int(self.n > 1 and self.in_favour >= least)
+        if self.constant:
+            return 0
         found = self.interval(level)
         above, below = found["low"] > self.border, found["high"] < self.border
         return self.side * (int(above) - int(below))
 
+    @property
+    def in_favour(self) -> int:
+        """In how many seeds the number is on the claim's side, or at the border."""
+        return int((self.side * (self._there - self.border) >= 0).sum())
+
     def told(self, level: float = LEVEL) -> str:
-        """The mean, and in brackets the interval and the number of seeds."""
+        """The mean, and in brackets the interval and the number of seeds; of votes, how many
+        seeds are in favour."""
+        if self.votes:
+            return f"{self.in_favour} of {self.n} seed{'s' * (self.n != 1)}"
         return arms.told(self.interval(level), self.digits, self.signed) if self.n else "none"
 
 
@@ -103,8 +130,8 @@ class Finding:
 
     @property
     def shares(self) -> int:
-        """How many figures decide; they share the error that is allowed."""
-        return max(1, sum(figure.role == "decides" for figure in self.figures))
+        """How many figures decide and have an interval; they share the error allowed."""
+        return max(1, sum(f.role == "decides" and f.n > 1 for f in self.figures))
 
     def level(self, joint: float = LEVEL) -> float:
         """The level of each interval, so that those that decide hold jointly."""
@@ -112,15 +139,29 @@ class Finding:
 
     def verdict(self, joint: float = LEVEL) -> str:
         """One of ``VERDICTS``."""
-        deciding = [f for f in self.figures if f.role == "decides"]
-        if not any(figure.n for figure in deciding):
+        if self.unmeasured or self.lacking(joint):
             return UNTESTED
-        speaks = [figure.speaks(self.level(joint)) for figure in deciding]
-        withheld = [f for f in self.figures if f.role == "withholds"]
+        level = self.level(joint)
+        speaks = [f.speaks(level) for f in self.figures if f.role == "decides"]
         if -1 in speaks:
             return FAILS
-        for_it = speaks + [figure.speaks(self.level(joint)) for figure in withheld]
-        return HOLDS if all(one == 1 for one in for_it) else OPEN
+        withheld = [f.speaks(level) for f in self.figures if f.role == "withholds"]
+        return HOLDS if all(one == 1 for one in speaks + withheld) else OPEN
+
+    @property
+    def unmeasured(self) -> bool:
+        """Whether no run bears on the claim."""
+        return not any(f.n for f in self.figures if f.role == "decides")
+
+    @property
+    def in_part(self) -> bool:
+        """Whether some of the figures that decide are measured and others are not."""
+        return len({f.n > 0 for f in self.figures if f.role == "decides"}) == 2
+
+    def lacking(self, joint: float = LEVEL) -> list[Figure]:
+        """What the claim presupposes and is not shown."""
+        asked = [f for f in self.figures if f.role == "presupposed"]
+        return [f for f in asked if f.speaks(self.level(joint)) < 1]
 
 
 Rule = Callable[["Runs"], list[Figure]]
@@ -129,7 +170,8 @@ Rule = Callable[["Runs"], list[Figure]]
 @dataclass(frozen=True)
 class Claim:
     """A claim in our words. source: where it is stated. trust: the tag of how surely we know
-    that it is. holds_if, fails_if: the rule in words, decided beforehand."""
+    that it is. holds_if, fails_if: the rule in words, decided beforehand. check: whether the
+    design of the runs makes it true."""
 
     name: str
     says: str
@@ -138,6 +180,11 @@ class Claim:
     holds_if: str
     fails_if: str
     rule: Rule
+    check: bool = False
+
+    def status(self, finding: Finding) -> str:
+        """One of ``STATUSES``: ``CHECK``, or else the verdict."""
+        return CHECK if self.check else finding.verdict()
 
 
 @dataclass
@@ -146,27 +193,22 @@ class Ledger:
 
     claims: list[Claim] = field(default_factory=list)
 
-    def add(self, name: str, **words: str) -> Callable[[Rule], Rule]:
+    def add(self, name: str, check: bool = False, **words: str) -> Callable[[Rule], Rule]:
         """Enter the decorated rule under a claim. words: the other fields of ``Claim``."""
 
         def enter(rule: Rule) -> Rule:
-            self.claims.append(Claim(name, **words, rule=rule))
+            self.claims.append(Claim(name, **words, rule=rule, check=check))
             return rule
 
         return enter
 
     def judge(self, scales: dict[str, Runs]) -> list[tuple[Claim, dict[str, Finding]]]:
         """Every claim with its finding at each scale."""
-        return [
-            (
-                claim,
-                {
-                    scale: Finding(claim.rule(runs) if runs.length else [])
-                    for scale, runs in scales.items()
-                },
-            )
-            for claim in self.claims
-        ]
+
+        def found(claim: Claim, runs: Runs) -> Finding:
+            return Finding(claim.rule(runs) if runs.length else [])
+
+        return [(c, {scale: found(c, r) for scale, r in scales.items()}) for c in self.claims]
 
 
 @dataclass(frozen=True)
@@ -202,7 +244,7 @@ class Runs:
         return int(base["step"].max()) if len(base) else 0
 
     def last(self, arm: str, metric: str) -> pd.Series:
-        """The value at the end of each run of an arm, by seed."""
+        """The value at the end of the runs of an arm, by seed."""
         found = self.table(arm, metric)
         ended = len(found) > 0 and found.index[-1] == self.length
         return found.iloc[-1] if ended else pd.Series(dtype=float)
@@ -212,11 +254,8 @@ class Runs:
         return (self.last(arm, metric) - self.last(other, metric)).dropna()
 
     def rising(self, arm: str, metric: str) -> pd.DataFrame:
-        """``table``, turned so that it rises; a loss from the unigram entropy downwards.
-
-        A loss first falls while the model learns how frequent each piece is; that is not
-        the drop in question, so it is cut off.
-        """
+        """``table``, turned so that it rises; a loss from the unigram entropy downwards, since
+        a first fall, while the model learns how frequent pieces are, is not in question."""
         found = self.table(arm, metric)
         if metric not in FALLING or found.empty:
             return found
@@ -241,10 +280,8 @@ class Runs:
         """By seed, of the fifth of the run in which the curve rises most: ``begins`` (its
         first step) and ``share`` (of the way, made in it)."""
         way = self.way(arm, metric)
-        found = {
-            s: largest_rise(way.index, way[s], self.length / 5)
-            for s in way.dropna(axis="columns")
-        }
+        way = way.dropna(axis="columns")
+        found = {s: largest_rise(way.index, way[s], self.length / 5) for s in way}
         return pd.DataFrame.from_dict(found, "index", columns=["begins", "share"])
 
     def break_p(self, arm: str, metric: str) -> pd.Series:
@@ -261,11 +298,8 @@ class Runs:
         return pd.Series(found, dtype=float)
 
     def crossing(self, arm: str, metric: str, level: float, since: int = 0) -> pd.Series:
-        """Steps from ``since`` until each run of an arm is at a level.
-
-        A run that never gets there counts as getting there at its last checkpoint: for such
-        a run it would take longer still.
-        """
+        """Steps from ``since`` until each run of an arm is at a level; for one that never gets
+        there, until its last checkpoint, although it would take longer still."""
         curves = self.rising(arm, metric)
         curves, found = curves[curves.index >= since], {}
         for seed in curves:
@@ -276,43 +310,41 @@ class Runs:
     def middle(self, metric: str) -> float:
         """Half way between where the base runs begin, in the mean, and where they end."""
         base = self.rising("base", metric)
-        ends = (base.iloc[0].mean() + base.iloc[-1].mean()) / 2 if len(base) else np.nan
-        return float(ends)
+        return float(base.iloc[[0, -1]].to_numpy().mean()) if len(base) else np.nan
 
-    def best_lead(self, arm: str, metric: str, since: int = 100) -> tuple[pd.Series, int]:
-        """An arm less the base, turned so that more is better, at the checkpoint where the
-        mean is largest, and among how many checkpoints it was picked."""
-        lead = self.rising(arm, metric) - self.rising("base", metric)
+    def mean_lead(self, arm: str, metric: str, until: float, since: float = 100) -> pd.Series:
+        """An arm less the base of the same seed, turned so that more is better: its mean over
+        the steps from ``since``, before which arms have hardly moved from the weights that
+        they share, to ``until``. A loss counts above the unigram entropy too."""
+        lead = self.table(arm, metric) - self.table("base", metric)
         lead = lead.dropna(axis="columns", how="all").dropna()
-        lead = lead[lead.index >= since]
-        if lead.empty:
-            return pd.Series(dtype=float), 1
-        return lead.loc[lead.mean(axis=1).idxmax()], len(lead)
+        if metric in FALLING:
+            lead = -lead
+        inside = lead.index[(lead.index > since) & (lead.index < until)]
+        steps = np.array([since, *inside, until], dtype=float)
+        at = {seed: np.interp(steps, lead.index, lead[seed]) for seed in lead}
+        mean = {seed: np.trapezoid(y, steps) / (until - since) for seed, y in at.items()}
+        return pd.Series(mean, dtype=float)
 
 
 def read(*names: str) -> Runs:
     """The runs of those bundles, among the ones named, that there are.
 
     A bundle whose manifest names no arms is one of base runs. Where two bundles have the
-    same metric of the same run, the one that is named first counts.
+    same metric of the same run, the first one counts.
     """
     there, seen, tables = set(results.names()), pd.MultiIndex.from_tuples([("", 0, "")]), []
     for name in (name for name in names if name in there):
         of_runs = {run: about["arm"] for run, about in arms.described(name).items()}
         rows = results.load(name)
         arm = rows["run"].astype(str).map(of_runs) if of_runs else "base"
-        kept = pd.DataFrame(
-            {
-                "arm": arm,
-                "metric": rows["metric"].astype(str),
-                "detail": rows["detail"].astype(object),
-                **{column: rows[column] for column in ("seed", "step", "value")},
-            }
-        )
+        kept = rows[["detail", "seed", "step", "value"]].astype({"detail": object})
+        kept = kept.assign(arm=arm, metric=rows["metric"].astype(str))
         key = pd.MultiIndex.from_frame(kept[["arm", "seed", "metric"]])
         tables.append(kept[~key.isin(seen)])
         seen = seen.append(key).unique()
-    columns = ["arm", "metric", "detail", "seed", "step", "value"]
-    return Runs(
-        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame([], columns=columns)
-    )
+    if not tables:
+        return Runs(
+            pd.DataFrame([], columns=["arm", "metric", "detail", "seed", "step", "value"])
+        )
+    return Runs(pd.concat(tables, ignore_index=True))

@@ -22,8 +22,9 @@ def nearness(judged: Judged, scale: str) -> Panel:
     """How far each deciding figure lies from its border, and its interval at a chosen level.
 
     In half-widths of the figure's own interval at 95%, so that unlike figures can stand on
-    one axis; right of 0 is the claim's side. Figures of a single seed have no interval and
-    are left out, and so are claims without others.
+    one axis; right of 0 is the claim's side. Left out are figures without an interval, or
+    with one of no width; claims without others; those whose presuppositions are not shown;
+    and manipulation checks.
     """
     rows = pd.DataFrame(list(_distances(judged, scale)))
     totals = pd.DataFrame(list(_totals(judged, scale)))
@@ -81,12 +82,14 @@ def nearness(judged: Judged, scale: str) -> Panel:
 def _distances(judged: Judged, scale: str) -> Iterator[dict[str, object]]:
     for number, (claim, found) in enumerate(judged, start=1):
         finding = found[scale]
-        deciding = [f for f in finding.figures if f.role == "decides" and f.n > 1]
+        if claim.check or finding.lacking():
+            continue
+        there = [f for f in finding.figures if f.n > 1 and not f.constant]
+        deciding = [f for f in there if f.role == "decides"]
         for i, (k, joint) in itertools.product(range(len(deciding)), enumerate(LEVELS)):
             figure, level = deciding[i], finding.level(joint)
             middle, unit = figure.distance(finding.level())
             half = figure.distance(level)[1]
-            unit = unit if unit > 0 else max(abs(middle), 1e-12) / 8  # no spread: far out
             yield {
                 "number_of_level": k,
                 "claim": f"{number}. {claim.name}",
@@ -104,6 +107,6 @@ def _distances(judged: Judged, scale: str) -> Iterator[dict[str, object]]:
 
 def _totals(judged: Judged, scale: str) -> Iterator[dict[str, object]]:
     for k, level in enumerate(LEVELS):
-        verdicts = [found[scale].verdict(level) for _, found in judged]
+        verdicts = [found[scale].verdict(level) for claim, found in judged if not claim.check]
         counted = ", ".join(f"{name} {verdicts.count(name)}" for name in VERDICTS[:3])
         yield {"number_of_level": k, "text": f"at {level:.1%}: {counted}"}

@@ -15,12 +15,23 @@ from typing import Any
 import numpy as np
 
 from sas_lib.charts import PALETTE
-from sas_lib.ledger import FAILS, HOLDS, OPEN, UNTESTED, VERDICTS, Claim, Figure, Finding
+from sas_lib.ledger import (
+    CHECK,
+    FAILS,
+    HOLDS,
+    OPEN,
+    STATUSES,
+    UNTESTED,
+    Claim,
+    Figure,
+    Finding,
+)
 
 Judged = Sequence[tuple[Claim, Mapping[str, Finding]]]
 
-COLOURS = {HOLDS: "blue", FAILS: "rust", OPEN: "gold", UNTESTED: "grey"}
-SIGNS = {HOLDS: "●", FAILS: "✕", OPEN: "?", UNTESTED: "–"}
+COLOURS = {HOLDS: "blue", FAILS: "rust", OPEN: "gold", UNTESTED: "grey", CHECK: "violet"}
+SIGNS = {HOLDS: "●", FAILS: "✕", OPEN: "?", UNTESTED: "–", CHECK: "◇"}
+PASSED = {HOLDS: "passed", FAILS: "failed", OPEN: OPEN, UNTESTED: UNTESTED}
 TRUSTS = ("EXACT-TEXT", "EXACT-FIG", "SECONDARY", "UNVERIFIED", "ours")
 SPEAKS = {1: "for it", -1: "against it", 0: "silent"}
 
@@ -76,7 +87,7 @@ def table(judged: Judged, alt: str) -> Html:
     trusts = [trust for trust in TRUSTS if trust in there]
     marks = {
         "at": ["either", *scales],
-        "verdict": ["any", *VERDICTS],
+        "verdict": ["any", *STATUSES],
         "trust": ["any", *trusts],
     }
     titles = {"at": "Scale", "verdict": "Verdict", "trust": "Wording known from"}
@@ -93,7 +104,7 @@ def table(judged: Judged, alt: str) -> Html:
     )
     lines = [
         f"{number}. {claim.name}: "
-        + "; ".join(f"{scale}: {finding.verdict()}" for scale, finding in found.items())
+        + "; ".join(f"{scale}: {_status(claim, finding)}" for scale, finding in found.items())
         for number, (claim, found) in enumerate(judged, start=1)
     ]
     return Html(page, "\n".join(lines))
@@ -103,16 +114,15 @@ def details(judged: Judged) -> Html:
     """A folded section for each claim: what was found, in sentences, and each seed's number."""
     parts, lines = [], []
     for number, (claim, found) in enumerate(judged, start=1):
-        said = {scale: sentences(finding, scale) for scale, finding in found.items()}
+        said = {scale: sentences(claim, finding, scale) for scale, finding in found.items()}
         body = "".join(
             f"<p>{_safe(text)}</p>{_of_seeds(found[scale])}" for scale, text in said.items()
         )
         title = f"{number}. {claim.name}"
-        short = "; ".join(f"{scale}: {finding.verdict()}" for scale, finding in found.items())
+        short = "; ".join(f"{scale}: {_status(claim, f)}" for scale, f in found.items())
         parts.append(
             f"<details><summary>{_safe(title)} <span>({_safe(short)})</span></summary>"
-            f"<p><em>The claim.</em> {_safe(claim.says)} ({_safe(claim.source)}; "
-            f"{_safe(claim.trust)})</p>{body}</details>"
+            f"{body}</details>"
         )
         lines += [title, *said.values()]
     style = (
@@ -127,18 +137,23 @@ def details(judged: Judged) -> Html:
     return Html(page, "\n".join(lines))
 
 
-def sentences(finding: Finding, scale: str) -> str:
+def sentences(claim: Claim, finding: Finding, scale: str) -> str:
     """What the figures of a claim say, one sentence each, and the verdict that follows."""
-    if finding.verdict() == UNTESTED:
+    if finding.unmeasured:
         return f"{scale}. Not tested: no run measures what the rule asks for."
     level = finding.level()
-    parts = [_sentence(figure, level) for figure in finding.figures]
-    joint = (
-        f"Intervals are at {level:.1%} each; the {finding.shares} that decide hold together."
-        if finding.shares > 1
-        else ""
-    )
-    return " ".join([f"{scale}.", *parts, joint, f"The claim: {finding.verdict()}."])
+    met = [f for f in finding.figures if f.role == "presupposed" and f.speaks(level) == 1]
+    parts = [_sentence(f, level) for f in finding.figures if all(f is not m for m in met)]
+    if finding.lacking():
+        parts.append("So there is nothing to test.")
+    if finding.in_part:
+        parts.append("It was tested in part only.")
+    return " ".join([f"{scale}.", *parts, f"The claim: {_status(claim, finding)}."])
+
+
+def _status(claim: Claim, finding: Finding) -> str:
+    verdict = finding.verdict()
+    return f"{CHECK}, {PASSED[verdict]}" if claim.check else verdict
 
 
 def _sentence(figure: Figure, level: float) -> str:
@@ -146,18 +161,29 @@ def _sentence(figure: Figure, level: float) -> str:
     if figure.n == 0:
         return f"{name}: not measured."
     found, border = figure.told(level), f"{figure.border:,.3g}".replace("-", "−")
+    if figure.n > 1 and not figure.votes:
+        found += f" at {figure.own(level):.1%}"
     if figure.role == "beside":
         return f"{name}: {found}, shown beside."
     claimed = f"{'above' if figure.side > 0 else 'below'} {border}"
-    speaks = SPEAKS[figure.speaks(level)]
+    if figure.votes:
+        claimed = f"in {'every seed' if figure.votes == 'all' else 'most seeds'}"
+    return f"{name}: {found}, claimed {claimed}: {_spoken(figure, level)}."
+
+
+def _spoken(figure: Figure, level: float) -> str:
     if figure.role == "withholds" and figure.speaks(level) < 1:
-        speaks = "not shown, so the claim cannot hold"
-    return f"{name}: {found}, claimed {claimed}: {speaks}."
+        return "not shown"
+    if figure.role == "presupposed":
+        return "presupposed, and not shown"
+    if figure.constant and not figure.votes:
+        return "silent, since the same number in every seed does not tell how seeds vary"
+    return SPEAKS[figure.speaks(level)]
 
 
 def _row(number: int, claim: Claim, found: Mapping[str, Finding]) -> str:
     cells = "".join(
-        f'<td class="{_slug(scale)}" data-label="{_safe(scale)}">{_result(finding)}</td>'
+        f'<td class="{_slug(scale)}" data-label="{_safe(scale)}">{_result(claim, finding)}</td>'
         for scale, finding in found.items()
     )
     return (
@@ -169,22 +195,34 @@ def _row(number: int, claim: Claim, found: Mapping[str, Finding]) -> str:
     )
 
 
-def _result(finding: Finding) -> str:
-    verdict = finding.verdict()
-    colour = PALETTE[COLOURS[verdict]]
-    shown = (
-        ""
-        if verdict == UNTESTED
-        else "".join(
-            f"<li>{_safe(figure.name)}: {_safe(figure.told(finding.level()))}</li>"
-            for figure in finding.figures
-            if figure.n
-        )
+def _result(claim: Claim, finding: Finding) -> str:
+    status = claim.status(finding)
+    badge = (
+        f'<span class="verdict" style="border-color:{PALETTE[COLOURS[status]]}">'
+        f"{SIGNS[status]} {status}</span>"
     )
-    return (
-        f'<span class="verdict" style="border-color:{colour}">{SIGNS[verdict]} {verdict}</span>'
-        f"<ul>{shown}</ul>"
-    )
+    if claim.check:
+        badge += f" {PASSED[finding.verdict()]}"
+    if finding.in_part:
+        badge += " (tested in part)"
+    if finding.unmeasured:
+        return badge
+    heard = [f for f in finding.figures if f.role in ("decides", "withholds")]
+    lacking, level = finding.lacking(), finding.level()
+    listed = [f"{f.name}: {_brief(f, level)}" for f in lacking or heard if f.n]
+    if lacking:
+        badge += " What it presupposes is not shown:"
+    return f"{badge}<ul>{''.join(f'<li>{_safe(line)}</li>' for line in listed)}</ul>"
+
+
+def _brief(figure: Figure, level: float) -> str:
+    """A figure with the level of its interval; of two seeds both numbers, since the ends of
+    such an interval are mostly far out."""
+    if figure.votes or figure.n < 2:
+        return figure.told(level)
+    if figure.n == 2:
+        return " and ".join(_seed(figure, seed) for seed in figure.values.dropna().index)
+    return f"{figure.told(level)} at {figure.own(level):.1%}"
 
 
 def _of_seeds(finding: Finding) -> str:
@@ -219,7 +257,7 @@ def _choice(name: str, title: str, options: Sequence[str]) -> str:
 
 
 def _classes(claim: Claim, found: Mapping[str, Finding]) -> str:
-    of_scales = [f"{_slug(scale)}-{_slug(f.verdict())}" for scale, f in found.items()]
+    of_scales = [f"{_slug(scale)}-{_slug(claim.status(f))}" for scale, f in found.items()]
     return " ".join([f"trust-{_slug(claim.trust)}", *of_scales])
 
 
@@ -231,7 +269,7 @@ def _filters(rows: Sequence[str], scales: Sequence[str], trusts: Sequence[str]) 
         others = [f".ledger{on('at', _slug(at))} .{_slug(s)}" for s in scales if s != at]
         rules += [f"{other} {{ display: none; }}" for other in others]
     asked: dict[tuple[str, str], str] = {}  # of scale and verdict: what a row must match
-    for at, verdict in itertools.product(["either", *scales], VERDICTS):
+    for at, verdict in itertools.product(["either", *scales], STATUSES):
         among = scales if at == "either" else [at]
         asked[_slug(at), _slug(verdict)] = ", ".join(
             f".{_slug(s)}-{_slug(verdict)}" for s in among

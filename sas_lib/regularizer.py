@@ -13,7 +13,7 @@ A word of several pieces is linked through its first piece, on both ends.
 The maximum is taken layer by layer, on the linked places alone: what is kept of a layer is
 [batch, 2 x pieces] numbers, not its maps.
 
-The controls put the same pressure elsewhere, to tell syntax from attention pressure as such:
+The controls put a like pressure elsewhere, to tell syntax from attention pressure as such:
 on random trees with the same arc lengths, on each word and the next, on random pairs of
 words, on gold links in two random heads only, or on sharp attention wherever it points.
 """

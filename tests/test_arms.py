@@ -53,6 +53,9 @@ def test_what_seeds_do_by_themselves_drops_out() -> None:
 def test_intervals_are_told_in_words() -> None:
     assert arms.told(arms.mean_interval([-0.2, -0.1])) == "−0.15 [−0.79, +0.49; 2]"
     assert arms.told(arms.mean_interval([1234.5]), 0, signed=False) == "1,234 [one seed]"
+    assert arms.told([-0.2, -0.1]) == arms.told(arms.mean_interval([-0.2, -0.1]))
+    assert arms.told([0.5], 0, signed=False, percent=True) == "50% [one seed]"
+    assert arms.told([0.2, 0.3], 1, percent=True) == "+25.0% [−38.5%, +88.5%; 2]"
 
 
 def test_only_seeds_of_both_count() -> None:

@@ -65,9 +65,32 @@ def test_a_ratio_is_geometric() -> None:
     known = stats.ttest_1samp(np.log([1, 4, 2]), 0).confidence_interval(0.95)
     assert found["mean"] == pytest.approx(2)
     assert (found["low"], found["high"]) == pytest.approx(np.exp([known.low, known.high]))
-    assert figure([1.0, 4.0, 2.0], ratio=True, limits=(0, 3)).interval()["high"] == 3
     middle, half = figure([1.0, 4.0, 2.0], ratio=True, border=1, side=-1).distance()
     assert middle == pytest.approx(-np.log(2)) and half == pytest.approx(known.high - np.log(2))
+
+
+def test_the_same_number_in_every_seed_is_silent() -> None:
+    for values in ([0.0, 0.0], [1.0, 1.0, 1.0 + 1e-12], [-2.0, -2.0, np.nan]):
+        for side in (1, -1):
+            same = figure(values, border=0.5, side=side)
+            assert same.constant and same.speaks() == 0
+    assert not figure([1.0, 1.001]).constant and not figure([1.0]).constant
+    assert figure([1.0, 1.001], border=0.5).speaks() == 1
+    finding = Finding([figure([0.0, 0.0], border=0.5)])
+    assert finding.verdict() == "not settled"
+
+
+def test_votes_are_counted_over_two_seeds_or_more() -> None:
+    def votes(values: list[float], kind: str = "most") -> Figure:
+        return figure(values, border=0.02, side=-1, votes=kind)
+
+    assert votes([0.005, 0.005]).speaks() == 1  # alike, but counted and not averaged
+    assert votes([0.02, 0.01, 0.9]).speaks() == 1 and votes([0.01, 0.9]).speaks() == 0
+    assert votes([0.9, 0.9, 0.9]).speaks() == 0 and votes([0.01]).speaks() == 0
+    assert votes([0.01, 0.01, 0.9], "all").speaks() == 0
+    assert votes([0.01, 0.02], "all").speaks() == 1
+    assert votes([0.01, 0.9, np.nan]).told() == "1 of 2 seeds"
+    assert votes([0.9]).told() == "0 of 1 seed"
 
 
 # Verdicts
@@ -93,6 +116,22 @@ def test_what_withholds_does_not_refute_and_what_stands_beside_has_no_say() -> N
     assert Finding([figure(LOW), yes]).verdict() == "does not hold"
     assert Finding([yes]).verdict() == "not tested"
     assert Finding([figure(HIGH), figure(LOW, role="beside")]).verdict() == "holds"
+
+
+def test_what_is_presupposed_comes_first() -> None:
+    there, not_there = (figure(values, role="presupposed") for values in (HIGH, WIDE))
+    assert Finding([figure(LOW), there]).verdict() == "does not hold"
+    finding = Finding([figure(LOW), there, not_there])
+    assert finding.verdict() == "not tested" and finding.lacking() == [not_there]
+    assert not finding.unmeasured
+
+
+def test_a_claim_can_be_tested_in_part() -> None:
+    finding = Finding([figure(LOW), figure([])])
+    assert finding.in_part and finding.verdict() == "does not hold"
+    assert not Finding([figure([])]).in_part and not Finding([figure(LOW)]).in_part
+    assert finding.level() == 0.95  # no share for a figure that is not there
+    assert Finding([figure(LOW), figure([1.0])]).level() == 0.95
 
 
 def test_figures_that_decide_share_the_error() -> None:
@@ -173,17 +212,23 @@ def test_a_level_is_crossed_between_checkpoints_or_not_at_all() -> None:
     assert runs.middle("m") == 1.0
 
 
-def test_the_best_lead_is_picked_after_the_beginning() -> None:
+def test_a_lead_is_the_mean_over_a_stretch_of_steps() -> None:
     runs = runs_of(
         {
+            ("base", "unigram_entropy"): {0: [4.0] * 6, 1: [4.0] * 6},
             ("base", "valid_loss"): {0: [9, 5, 4, 3, 3, 3.0], 1: [9, 5, 4, 3, 3, 3.0]},
-            ("arm", "valid_loss"): {0: [1, 5, 3, 3, 4, 4.0], 1: [1, 5, 3.5, 3, 4, 4.0]},
+            ("arm", "valid_loss"): {0: [1, 5, 3, 3, 4, 4.0], 1: [1, 4, 4, 3, 4, 4.0]},
+            ("base", "m"): {0: [0, 0, 1, 1, 1, 1.0]},
+            ("arm", "m"): {0: [0, 0, 3, 3, 3, 3.0]},
         },
         STEPS,
     )
-    lead, tried = runs.best_lead("arm", "valid_loss")
-    assert lead.to_dict() == {0: 1.0, 1: 0.5} and tried == 5
-    assert runs.best_lead("none", "valid_loss")[0].empty
+    lead = runs.mean_lead("arm", "valid_loss", until=600, since=200)
+    assert lead.to_dict() == pytest.approx({0: 0.5, 1: 0.25})  # also above the entropy
+    later = runs.mean_lead("arm", "valid_loss", until=500, since=300)
+    assert later.to_dict() == pytest.approx({0: 0.75, 1: 0.125})
+    assert runs.mean_lead("arm", "m", until=400, since=200)[0] == pytest.approx(1.0)
+    assert runs.mean_lead("none", "valid_loss", until=600).empty
 
 
 def test_the_test_for_a_break_is_asked_for_each_seed() -> None:
@@ -233,6 +278,7 @@ def judged(values: dict[str, list[float]]) -> list[tuple[Claim, dict[str, Findin
             trust="EXACT-TEXT" if of_claim else "ours",
             holds_if="h",
             fails_if="f",
+            check=name.startswith("check"),
         )(lambda runs, of_claim=of_claim: [figure(of_claim)])
     there = runs_of({("base", "m"): {0: [0.0, 1.0]}}, [0, 1])
     return entered.judge({"Toy": there, "Real": ledger.read("no such bundle")})
@@ -285,18 +331,51 @@ def test_the_table_says_where_nothing_is_left() -> None:
     )
     never = {"does-not-hold", "not-settled"}
     wanted = {(at, verdict) for at in ("either", "toy", "real") for verdict in never}
+    wanted |= {(at, "manipulation-check") for at in ("either", "toy", "real")}
     assert set(re.findall(pattern, shown)) == wanted | {("real", "holds")}
 
 
 def test_sentences_follow_the_figures() -> None:
     found = judged(CLAIMS)
-    up, down = (ledger_table.sentences(f["Toy"], "Toy") for _, f in found[:2])
-    assert "A figure: 1.00 [0.87, 1.13; 4], claimed above 0: for it." in up
+    up, down = (ledger_table.sentences(c, f["Toy"], "Toy") for c, f in found[:2])
+    assert "A figure: 1.00 [0.87, 1.13; 4] at 95.0%, claimed above 0: for it." in up
     assert up.endswith("The claim: holds.") and "against it" in down
-    withheld = Finding([figure(HIGH), figure(LOW, role="withholds")])
-    assert "cannot hold" in ledger_table.sentences(withheld, "Toy")
+
+    def said(*figures: Figure) -> str:
+        return ledger_table.sentences(found[0][0], Finding(figures), "Toy")
+
+    assert "above 0: not shown." in said(figure(HIGH), figure(LOW, role="withholds"))
+    assert said(figure(HIGH), figure(HIGH, role="presupposed")).count("A figure") == 1
+    assert "the same number in every seed" in said(figure([0.0, 0.0]))
+    assert "at 97.5%" in said(figure(HIGH, picked_from=2))
+    votes = said(figure([0.0, 0.0], border=0.5, side=-1, votes="most"))
+    assert "2 of 2 seeds, claimed in most seeds: for it" in votes
+    assert "nothing to test" in said(figure(HIGH), figure(LOW, role="presupposed"))
+    assert "in part" in said(figure(HIGH), figure([]))
     parts = ledger_table.details(found)
     assert parts.html.count("<details>") == 4 and ">1.10<" in parts.html
+
+
+def test_a_manipulation_check_is_told_apart() -> None:
+    found = judged({"check": HIGH, "check again": LOW, "up": HIGH})
+    assert [claim.status(f["Toy"]) for claim, f in found] == [ledger.CHECK] * 2 + ["holds"]
+    shown = ledger_table.table(found, alt="a")
+    assert "1. check: Toy: manipulation check, passed" in shown.text
+    assert "2. check again: Toy: manipulation check, failed" in shown.text
+    rows = re.findall(r'<tr class="([^"]+)"', shown.html)
+    assert ["toy-manipulation-check" in row for row in rows] == [True, True, False]
+    spec = ledger_figures.nearness(found, "Toy").to_dict()
+    rows = [r for data in spec["datasets"].values() for r in data]
+    assert {r["claim"] for r in rows if "claim" in r} == {"3. up"}
+    texts = [r["text"] for r in rows if "text" in r]
+    assert "at 95.0%: holds 1, does not hold 0, not settled 0" in texts
+
+
+def test_the_table_gives_two_seeds_as_they_are_and_a_level_to_others() -> None:
+    found = judged({"two": [0.25, 0.75], "four": HIGH, "one": [0.5]})
+    shown = ledger_table.table(found, alt="a").html
+    assert "a figure: 0.25 and 0.75<" in shown and "[one seed]" in shown
+    assert "a figure: 1.00 [0.87, 1.13; 4] at 95.0%" in shown
 
 
 def test_nearness_is_in_half_widths_on_the_claims_side() -> None:
