@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PAGE := _build/html/index.html
 
 # What shapes every page. What single pages are made from, book/_ext/freshness.py watches.
-LAYOUT := _config.yml _toc.yml $(wildcard book/_ext/*.py book/_ext/*.jinja)
+LAYOUT := _config.yml _toc.yml $(wildcard book/_ext/*.py book/_ext/*.jinja book/_static/*.*)
 
 .DEFAULT_GOAL := help
 .PHONY: help install book pdf slides test bench heavy lint format address clean

@@ -3,7 +3,7 @@
 (() => {
   const embed = window.vegaEmbed;
   if (!embed) return;
-  const SMALLEST = 160; // pixels; a narrower panel is unreadable
+  const SMALLEST = 140; // pixels; a narrower panel is unreadable
 
   const eachView = (view, change) => {
     change(view);
@@ -13,8 +13,14 @@
     if (view.spec) eachView(view.spec, change);
   };
 
-  const stacked = (spec) => {
+  const withLegend = (spec, columns) => {
     const copy = structuredClone(spec);
+    ((copy.config ||= {}).legend ||= {}).columns = columns;
+    return copy;
+  };
+
+  const stacked = (spec) => {
+    const copy = withLegend(spec, 2);
     eachView(copy, (view) => {
       if (view.hconcat) {
         view.vconcat = view.hconcat;
@@ -22,7 +28,6 @@
       }
       if (view.concat) view.columns = 1;
     });
-    ((copy.config ||= {}).legend ||= {}).columns = 2;
     return copy;
   };
 
@@ -56,6 +61,7 @@
       // The axes beside a panel keep their width, so the panels give a little more.
       await again(narrowed(spec, (room / drawnWidth(box)) * 0.95));
     }
+    if (room && drawnWidth(box) > room) await again(withLegend(spec, 1));
     return result;
   };
 
