@@ -142,8 +142,11 @@ def sentences(claim: Claim, finding: Finding, scale: str) -> str:
     if finding.unmeasured:
         return f"{scale}. Not tested: no run measures what the rule asks for."
     level = finding.level()
-    met = [f for f in finding.figures if f.role == "presupposed" and f.speaks(level) == 1]
-    parts = [_sentence(f, level) for f in finding.figures if all(f is not m for m in met)]
+    parts = [
+        _sentence(figure, level)
+        for figure in finding.figures
+        if figure.role != "presupposed" or figure.speaks(level) < 1
+    ]
     if finding.lacking():
         parts.append("So there is nothing to test.")
     if finding.in_part:
